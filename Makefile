@@ -52,11 +52,12 @@ clean: ## Remove what was built, the virtual environment included
 
 $(RUN_READY): | $(BIN)/python
 	scripts/system_libraries.sh
-	$(BIN)/python -m pip install --quiet --editable . 'napari[pyqt6]'
+	@echo 'Installing the Python packages: some minutes and gigabytes the first time, PyTorch most of it.'
+	$(BIN)/python -m pip install --editable . 'napari[pyqt6]'
 	@touch $@
 
 $(DEV_READY): $(RUN_READY)
-	$(BIN)/python -m pip install --quiet --editable '.[train]' --group dev
+	$(BIN)/python -m pip install --editable '.[train]' --group dev
 	@touch $@
 
 $(BIN)/python:
