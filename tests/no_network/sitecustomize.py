@@ -15,6 +15,8 @@ LOOPBACK = "NO_NETWORK_LOOPBACK"
 OWN_ADDRESSES = ("127.0.0.1", "::1", "localhost", "")
 
 TO_ADDRESS = ("socket.bind", "socket.connect", "socket.sendto", "socket.sendmsg")
+IPV6_PROBE = ("::1", 0)
+"""What urllib3 binds to for a moment when imported, to learn whether IPv6 is there."""
 TO_NAME = ("socket.getaddrinfo", "socket.gethostbyname")
 
 
@@ -35,7 +37,8 @@ def _name(host: object) -> str:
 def _refuse(event: str, arguments: tuple[object, ...]) -> None:
     """Raise where an event of the interpreter is a step towards another machine."""
     if event in TO_ADDRESS:
-        host = _host(arguments[1])
+        probe = event == "socket.bind" and arguments[1] == IPV6_PROBE
+        host = None if probe else _host(arguments[1])
     elif event in TO_NAME:
         host = _name(arguments[0])
     else:
