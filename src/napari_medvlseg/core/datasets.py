@@ -219,8 +219,8 @@ def _read_sheet(root: Path, split: str, design: str) -> Sheet | None:
 
 def _sheet_rows(path: Path) -> list[tuple[Any, ...]]:
     """Read all rows of the first sheet."""
-    from openpyxl import load_workbook  # noqa: PLC0415 - slow to import
-    from openpyxl.utils.exceptions import InvalidFileException  # noqa: PLC0415
+    from openpyxl import load_workbook
+    from openpyxl.utils.exceptions import InvalidFileException
 
     try:
         book = load_workbook(path, read_only=True, data_only=True)

@@ -199,7 +199,7 @@ def split_lungs(mask: Mask) -> tuple[Mask, Mask]:
     left, right : (H, W) bool
         Disjoint; together they are `mask`.
     """
-    from skimage.measure import label, regionprops  # noqa: PLC0415 - slow to import
+    from skimage.measure import label, regionprops
 
     pieces = label(mask)
     regions = sorted(regionprops(pieces), key=lambda region: -region.area)
