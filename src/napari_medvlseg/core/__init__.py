@@ -1,0 +1,1 @@
+"""The engine: reading, models, sampling, uncertainty. It knows no GUI."""

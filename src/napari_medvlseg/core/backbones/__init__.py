@@ -1,0 +1,1 @@
+"""Pretrained encoders, built from explicit configurations."""

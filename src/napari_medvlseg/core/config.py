@@ -1,0 +1,70 @@
+"""Every choice of a run, its default and its unit, in one place."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "float32", "bfloat16")
+TILINGS = ("auto", "whole", "tile")
+MAX_SAMPLES = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentConfig:
+    """How an image is segmented."""
+
+    num_samples: int = 30
+    """Monte Carlo draws, 1 to `MAX_SAMPLES`."""
+    seed: int = 0
+    """Of the draws; the same seed gives the same result."""
+    threshold: float = 0.5
+    """Probability above which a pixel is labelled, 0 to 1."""
+    device: str = "auto"
+    """One of `DEVICES`."""
+    precision: str = "auto"
+    """One of `PRECISIONS`; auto is bfloat16 where the device is quick at it."""
+    tiling: str = "auto"
+    """One of `TILINGS`; auto follows the model's card."""
+    axis: int | None = None
+    """Axis to walk along in a volume; None is the image's own `slice_axis`."""
+    slice_index: int | None = None
+    """The one slice to segment along `axis`; None is every slice."""
+    batch_size: int = 4
+    """Draws computed at once; changes speed and memory, not the result."""
+
+    def __post_init__(self) -> None:
+        _check_range("num_samples", self.num_samples, 1, MAX_SAMPLES)
+        _check_range("threshold", self.threshold, 0, 1)
+        _check_range("seed", self.seed, 0, 2**63 - 1)
+        _check_range("batch_size", self.batch_size, 1, MAX_SAMPLES)
+        _check_choice("device", self.device, DEVICES)
+        _check_choice("precision", self.precision, PRECISIONS)
+        _check_choice("tiling", self.tiling, TILINGS)
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    """Refuse a number outside [low, high]."""
+    if not low <= value <= high:
+        msg = f"{name} must be between {low} and {high}, got {value}"
+        raise ValueError(msg)
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse a word that is not one of the choices."""
+    if value not in choices:
+        msg = f"{name} must be one of {', '.join(choices)}, got {value!r}"
+        raise ValueError(msg)
+
+
+def data_folder() -> Path:
+    """Return the folder of labelled data sets: ``MEDVLSEG_DATA``."""
+    return Path(os.environ.get("MEDVLSEG_DATA", "../shared/data"))
+
+
+def cache_folder() -> Path:
+    """Return the folder of downloads: ``MEDVLSEG_CACHE``, or the user's cache."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return Path(os.environ.get("MEDVLSEG_CACHE", default / "napari-medvlseg"))

@@ -1,0 +1,206 @@
+"""The bundled promptable 2D network: both papers in five million parameters.
+
+An EfficientNet-Lite0 pyramid and frozen MiniLM-L6 word vectors meet at the strides
+32, 16 and 8 in bidirectional fusions (BiPVL-Seg) whose cross-attentions are
+probabilistic (MedCLIPSeg). A light decoder climbs to stride 2, where the logits are
+the dot product of pixel features with a vector that the words decide.
+
+Symbols: B batch, L words, H x W pixels of the input, D channels of the fusion.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from napari_medvlseg.core.backbones.efficientnet import CHANNELS, efficientnet_lite0
+from napari_medvlseg.core.backbones.minilm import TEXT_DIM
+from napari_medvlseg.core.models.fusion import BiFusion, position_features
+from napari_medvlseg.core.models.probabilistic_attention import NoiseSource
+
+POSITION_BANDS = 4
+FUSED_LEVELS = (4, 3, 2)
+"""Indices into the pyramid, coarse to fine: the strides 32, 16 and 8."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompactConfig:
+    """The shape of the network, saved in its bundle."""
+
+    dim: int = 128
+    """Channels of the fusion."""
+    stride4_dim: int = 64
+    """Channels of the decoder at stride 4."""
+    stride2_dim: int = 32
+    """Channels of the decoder at stride 2, and of the mask's dot product."""
+    heads: int = 4
+    """Attention heads; MedCLIPSeg has one."""
+    uncertainty_penalty: float = 2.35
+    """MedCLIPSeg's beta."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields for a JSON file."""
+        return asdict(self)
+
+
+class Pyramid(NamedTuple):
+    """What no noise touches: projected image features, finest (stride 2) first."""
+
+    levels: tuple[Tensor, ...]
+
+    def expand(self, batch: int) -> Pyramid:
+        """Repeat one image for a batch of draws without copying it."""
+        return Pyramid(tuple(x.expand(batch, -1, -1, -1) for x in self.levels))
+
+
+class CompactOutput(NamedTuple):
+    """Logits, and the two sides of the contrastive loss."""
+
+    logits: Tensor
+    """(B, 1, H / 2, W / 2)"""
+    vision_embedding: Tensor
+    """(B, D), L2-normalised."""
+    text_embedding: Tensor
+    """(B, D), L2-normalised."""
+
+
+class PixelMixer(nn.Module):
+    """A residual depthwise 3 x 3 and pointwise convolution."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=False)
+        self.norm = nn.BatchNorm2d(dim)
+        self.pointwise = nn.Conv2d(dim, dim, 1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, D, H, W) to the same shape."""
+        mixed = functional.relu(self.norm(self.depthwise(pixels)))
+        out: Tensor = pixels + self.pointwise(mixed)
+        return out
+
+
+class Compact(nn.Module):
+    """Segment what a prompt names; every draw of the noise is one opinion."""
+
+    def __init__(self, config: CompactConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or CompactConfig()
+        dim = self.config.dim
+        widths = (self.config.stride2_dim, self.config.stride4_dim, dim, dim, dim)
+        self.encoder = efficientnet_lite0()
+        self.lateral = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(c, w, 1, bias=False), nn.BatchNorm2d(w))
+            for c, w in zip(CHANNELS, widths, strict=True)
+        )
+        self.position = nn.ModuleList(
+            nn.Conv2d(4 * POSITION_BANDS, dim, 1, bias=False) for _ in FUSED_LEVELS
+        )
+        self.word = nn.Sequential(nn.LayerNorm(TEXT_DIM), nn.Linear(TEXT_DIM, dim))
+        self.mixer = nn.ModuleList(PixelMixer(dim) for _ in FUSED_LEVELS)
+        self.fusion = nn.ModuleList(
+            BiFusion(
+                dim,
+                heads=self.config.heads,
+                uncertainty_penalty=self.config.uncertainty_penalty,
+            )
+            for _ in FUSED_LEVELS
+        )
+        self.reduce = nn.ModuleList(
+            nn.Conv2d(a, b, 1) for a, b in ((dim, widths[1]), (widths[1], widths[0]))
+        )
+        self.refine = nn.ModuleList(
+            nn.Sequential(PixelMixer(w), PixelMixer(w)) for w in (widths[1], widths[0])
+        )
+        self.mask_norm = nn.LayerNorm(dim)
+        self.mask_head = nn.Sequential(
+            nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, widths[0] + 1)
+        )
+        self.to_vision_embedding = nn.Linear(dim, dim, bias=False)
+        self.to_text_embedding = nn.Linear(dim, dim, bias=False)
+
+    def encode_image(self, pixels: Tensor) -> Pyramid:
+        """Return the part of the network that neither words nor noise touch.
+
+        Parameters
+        ----------
+        pixels : (B, 3, H, W)
+            In [-1, 1]; H and W are multiples of 32.
+        """
+        features = self.encoder(pixels)
+        levels = [lat(x) for lat, x in zip(self.lateral, features, strict=True)]
+        for project, level in zip(self.position, FUSED_LEVELS, strict=True):
+            height, width = levels[level].shape[-2:]
+            position = position_features(height, width, POSITION_BANDS)
+            levels[level] = levels[level] + project(position.to(pixels)[None])
+        return Pyramid(tuple(levels))
+
+    def encode_words(self, hidden: Tensor) -> Tensor:
+        """Project the text encoder's (B, L, 384) to (B, L, D)."""
+        words: Tensor = self.word(hidden)
+        return words
+
+    def draw(
+        self, pyramid: Pyramid, words: Tensor, word_mask: Tensor, noise: NoiseSource
+    ) -> CompactOutput:
+        """Return one opinion for each entry of the batch.
+
+        Parameters
+        ----------
+        pyramid : levels of (B, ., ., .)
+        words : (B, L, D)
+        word_mask : (B, L) bool
+            False at padding.
+        noise : callable
+            Called once a cross-attention, in a fixed order.
+        """
+        pixels = torch.zeros_like(pyramid.levels[FUSED_LEVELS[0]])
+        for level, mixer, fusion in zip(
+            FUSED_LEVELS, self.mixer, self.fusion, strict=True
+        ):
+            pixels = _upscale(pixels, pyramid.levels[level]) + pyramid.levels[level]
+            pixels, words = fusion(mixer(pixels), words, word_mask, noise)
+        summary = _masked_mean(self.mask_norm(words), word_mask)  # (B, D)
+        vector = self.mask_head(summary)  # (B, stride2_dim + 1)
+        logits = self._mask_logits(pixels, pyramid, vector)
+        seen = self.to_vision_embedding(pixels.mean(dim=(-2, -1)))
+        said = self.to_text_embedding(summary)
+        return CompactOutput(
+            logits, functional.normalize(seen, dim=-1), functional.normalize(said, dim=-1)
+        )
+
+    def _mask_logits(self, pixels: Tensor, pyramid: Pyramid, vector: Tensor) -> Tensor:
+        """Climb to stride 2 and compare every pixel with the words' vector."""
+        for level, reduce, refine in zip(
+            (1, 0), self.reduce, self.refine, strict=True
+        ):
+            skip = pyramid.levels[level]
+            pixels = refine(_upscale(reduce(pixels), skip) + skip)
+        weight, bias = vector[:, :-1], vector[:, -1]
+        logits = torch.einsum("bchw,bc->bhw", pixels, weight)
+        return (logits + bias[:, None, None])[:, None]
+
+    def forward(
+        self, pixels: Tensor, hidden: Tensor, word_mask: Tensor, noise: NoiseSource
+    ) -> CompactOutput:
+        """Run all parts once: images (B, 3, H, W), text (B, L, 384)."""
+        pyramid = self.encode_image(pixels)
+        return self.draw(pyramid, self.encode_words(hidden), word_mask, noise)
+
+
+def _upscale(pixels: Tensor, like: Tensor) -> Tensor:
+    """Resize bilinearly to the height and width of `like`."""
+    size = like.shape[-2:]
+    if pixels.shape[-2:] == size:
+        return pixels
+    return functional.interpolate(pixels, size, mode="bilinear", align_corners=False)
+
+
+def _masked_mean(words: Tensor, mask: Tensor) -> Tensor:
+    """Average the words that are not padding: (B, L, D) to (B, D)."""
+    weight = mask.to(words)[..., None]
+    return (words * weight).sum(dim=1) / weight.sum(dim=1)

@@ -1,0 +1,123 @@
+"""Bidirectional fusion of pixels and words at one stage of a pyramid.
+
+BiPVL-Seg's BiFusion (its equation 2: self-attention in each modality, text attends
+to vision, MLP, vision attends to the updated text) with MedCLIPSeg's probabilistic
+attention in both directions. Symbols: B batch, L words, T = H W pixels, D channels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from napari_medvlseg.core.models.probabilistic_attention import (
+    NoiseSource,
+    ProbabilisticCrossAttention,
+)
+
+POOLED_SIDE = 8
+"""Pixels attend to one another through at most 8 x 8 pooled keys: linear in T."""
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention of a sequence to itself or to a shorter copy of it."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_query = nn.Linear(dim, dim)
+        self.to_key_value = nn.Linear(dim, 2 * dim)
+        self.to_output = nn.Linear(dim, dim)
+
+    def forward(
+        self, query: Tensor, context: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
+        """Return the attended context (B, Q, D); `mask` (B, K) is False at padding."""
+        q = self._split(self.to_query(query))
+        key, value = self.to_key_value(context).chunk(2, dim=-1)
+        attended = functional.scaled_dot_product_attention(
+            q,
+            self._split(key),
+            self._split(value),
+            attn_mask=None if mask is None else mask[:, None, None, :],
+        )
+        output: Tensor = self.to_output(attended.transpose(1, 2).flatten(2))
+        return output
+
+    def _split(self, tokens: Tensor) -> Tensor:
+        """(B, T, D) to (B, heads, T, D / heads)."""
+        return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class BiFusion(nn.Module):
+    """Let the words look at the pixels, then the pixels at the updated words."""
+
+    def __init__(self, dim: int, *, heads: int, uncertainty_penalty: float) -> None:
+        super().__init__()
+        self.norm_vision_self = nn.LayerNorm(dim)
+        self.norm_text_self = nn.LayerNorm(dim)
+        self.vision_self = SelfAttention(dim, heads)
+        self.text_self = SelfAttention(dim, heads)
+        self.norm_vision = nn.LayerNorm(dim)
+        self.norm_text = nn.LayerNorm(dim)
+        self.text_to_vision = ProbabilisticCrossAttention(
+            dim, heads=heads, uncertainty_penalty=uncertainty_penalty
+        )
+        self.norm_mlp = nn.LayerNorm(dim)
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim)
+        )
+        self.norm_updated_text = nn.LayerNorm(dim)
+        self.vision_to_text = ProbabilisticCrossAttention(
+            dim, heads=heads, uncertainty_penalty=uncertainty_penalty
+        )
+
+    def forward(
+        self, pixels: Tensor, words: Tensor, word_mask: Tensor, noise: NoiseSource
+    ) -> tuple[Tensor, Tensor]:
+        """Return updated pixels (B, D, H, W) and words (B, L, D)."""
+        vision = pixels.flatten(2).transpose(1, 2)  # (B, T, D)
+        vision = self._mix_pixels(vision, pixels)
+        text = self.norm_text_self(words)
+        text = words + self.text_self(text, text, word_mask)
+        seen = self.norm_vision(vision)
+        text = self.text_to_vision(self.norm_text(text), seen, noise, residual=text)
+        text = text + self.mlp(self.norm_mlp(text))  # (B, L, D)
+        vision = self.vision_to_text(
+            seen,
+            self.norm_updated_text(text),
+            noise,
+            residual=vision,
+            context_mask=word_mask,
+        )
+        return vision.transpose(1, 2).reshape(pixels.shape), text
+
+    def _mix_pixels(self, vision: Tensor, pixels: Tensor) -> Tensor:
+        """Add self-attention over pooled keys; `vision` is `pixels` as a sequence."""
+        query = self.norm_vision_self(vision)
+        pooled = functional.adaptive_avg_pool2d(
+            query.transpose(1, 2).reshape(pixels.shape), _pooled_size(pixels)
+        )
+        context = pooled.flatten(2).transpose(1, 2)
+        mixed: Tensor = vision + self.vision_self(query, context)
+        return mixed
+
+
+def _pooled_size(pixels: Tensor) -> tuple[int, int]:
+    """Return at most POOLED_SIDE a side."""
+    height, width = pixels.shape[-2:]
+    return min(height, POOLED_SIDE), min(width, POOLED_SIDE)
+
+
+def position_features(height: int, width: int, bands: int) -> Tensor:
+    """Return Fourier features (4 bands, H, W) of pixel centres in [0, 1].
+
+    They let words such as "upper left" find their place, at any size.
+    """
+    y = (torch.arange(height, dtype=torch.float32) + 0.5) / height
+    x = (torch.arange(width, dtype=torch.float32) + 0.5) / width
+    grid = torch.stack(torch.meshgrid(y, x, indexing="ij"))  # (2, H, W)
+    frequency = torch.pi * 2.0 ** torch.arange(bands)  # half a turn, one, two, ...
+    angle = (grid[:, None] * frequency[:, None, None]).flatten(0, 1)
+    return torch.cat([angle.sin(), angle.cos()])

@@ -1,0 +1,119 @@
+"""Cross-attention whose keys and values are Gaussian (MedCLIPSeg, equations 4-13).
+
+Symbols: B batch, Q query tokens, K context tokens, D channels, M heads, E = D / M.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+NoiseSource: TypeAlias = Callable[[tuple[int, ...]], Tensor]
+"""Returns standard normal noise of the shape asked for: (B, K, D)."""
+
+VARIANCE_FLOOR = 1e-6
+
+
+def zero_noise(shape: tuple[int, ...]) -> Tensor:
+    """Return zeros: the draw at the mean of every value."""
+    return torch.zeros(shape)
+
+
+class ProbabilisticCrossAttention(nn.Module):
+    """Attend from a query sequence to a Gaussian context, behind a residual gate.
+
+    The score of a key is its mean similarity less ``uncertainty_penalty`` standard
+    deviations; the values are drawn from their distribution with the given noise.
+
+    Parameters
+    ----------
+    dim : int
+        Channels of query, context and result.
+    heads : int
+        1 is the paper's form.
+    uncertainty_penalty : float
+        The paper's beta, 2.35 there; 0 is ordinary attention.
+
+    References
+    ----------
+    Koleilat et al., MedCLIPSeg, section 3.2, equations 4 to 13.
+    """
+
+    def __init__(
+        self, dim: int, *, heads: int = 1, uncertainty_penalty: float = 2.35
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.uncertainty_penalty = uncertainty_penalty
+        self.to_query = nn.Linear(dim, dim)
+        self.to_key = nn.Linear(dim, 2 * dim)
+        self.to_value = nn.Linear(dim, 2 * dim)
+        self.to_output = nn.Linear(dim, dim)
+        self.norm_key = nn.LayerNorm(dim)
+        self.norm_value = nn.LayerNorm(dim)
+        self.gate = nn.Parameter(torch.zeros(()))
+
+    def forward(
+        self,
+        query: Tensor,
+        context: Tensor,
+        noise: NoiseSource,
+        *,
+        residual: Tensor | None = None,
+        context_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Return the gated mixture of the attended values and the residual.
+
+        Parameters
+        ----------
+        query : (B, Q, D)
+        context : (B, K, D)
+        noise : callable
+            Gives the (B, K, D) noise of the values.
+        residual : (B, Q, D), optional
+            What the gate mixes with; the query itself by default.
+        context_mask : (B, K) bool, optional
+            False where the context is padding.
+
+        Returns
+        -------
+        (B, Q, D)
+        """
+        q = self._split(self.to_query(query))  # (B, M, Q, E)
+        key_mean, key_var = _gaussian(self.to_key(context), self.norm_key)
+        weight = self._weights(q, self._split(key_mean), self._split(key_var), context_mask)
+        value_mean, value_var = _gaussian(self.to_value(context), self.norm_value)
+        epsilon = noise(tuple(value_mean.shape)).to(value_mean)  # (B, K, D)
+        value = self._split(value_mean + value_var.sqrt() * epsilon)
+        attended = (weight @ value).transpose(1, 2).flatten(2)  # (B, Q, D)
+        gate = self.gate.sigmoid()
+        kept = query if residual is None else residual
+        mixed: Tensor = gate * self.to_output(attended) + (1 - gate) * kept
+        return mixed
+
+    def _weights(
+        self, q: Tensor, key_mean: Tensor, key_var: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        """Return softmax(S_mu - beta S_sigma), (B, M, Q, K) (equations 7 and 8)."""
+        size = q.shape[-1]
+        score = q @ key_mean.mT / math.sqrt(size)
+        variance = q.square() @ key_var.mT / size
+        score = score - self.uncertainty_penalty * (variance + VARIANCE_FLOOR).sqrt()
+        if mask is not None:
+            score = score.masked_fill(~mask[:, None, None, :], -torch.inf)
+        return score.softmax(dim=-1)
+
+    def _split(self, tokens: Tensor) -> Tensor:
+        """Split the channels into heads: (B, T, D) to (B, M, T, E)."""
+        return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def _gaussian(parameters: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
+    """Split a projection into a normalised mean and a positive variance."""
+    mean, raw = parameters.chunk(2, dim=-1)
+    return norm(mean), functional.softplus(raw) + VARIANCE_FLOOR

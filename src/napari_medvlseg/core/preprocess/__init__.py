@@ -1,0 +1,1 @@
+"""From an image's own voxels to what a network takes."""

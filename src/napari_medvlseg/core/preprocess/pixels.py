@@ -1,0 +1,96 @@
+"""Colours and grey values of any dtype to three channels in [-1, 1].
+
+Symbols: H x W pixels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from napari_medvlseg.core.errors import ImageError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from torch import Tensor
+
+PERCENTILES = (0.5, 99.5)
+"""Of the grey values that become black and white, where a dtype has no fixed range."""
+STRIDE = 32
+"""Sides of a network's input are multiples of it."""
+
+
+def to_network_range(picture: npt.NDArray[Any]) -> Tensor:
+    """Return (3, H, W) float32 in [-1, 1].
+
+    Eight-bit pictures keep their range; others are stretched between percentiles of
+    their finite values, and what is not finite becomes black. Transparency is dropped.
+
+    Parameters
+    ----------
+    picture : (H, W) or (H, W, 3 | 4)
+
+    Raises
+    ------
+    ImageError
+        If no value is finite or the dtype is not a number.
+    """
+    if picture.ndim == 3:
+        picture = picture[..., :3]
+    if picture.dtype == np.uint8:
+        unit = picture.astype(np.float32) / 255
+    else:
+        unit = _stretch(picture)
+    tensor = torch.from_numpy(np.ascontiguousarray(unit)) * 2 - 1
+    if tensor.ndim == 2:
+        return tensor.expand(3, -1, -1)
+    return tensor.permute(2, 0, 1)
+
+
+def value_range(voxels: npt.NDArray[Any]) -> tuple[float, float]:
+    """Return the values that become black and white.
+
+    Raises
+    ------
+    ImageError
+        If no value is finite or the dtype is not a number.
+    """
+    if voxels.dtype == np.uint8:
+        return 0.0, 255.0
+    if voxels.dtype == np.bool_:
+        return 0.0, 1.0
+    if voxels.dtype.kind not in "iuf":
+        msg = f"expected numbers as grey values, got dtype {voxels.dtype}"
+        raise ImageError(msg)
+    finite = voxels[np.isfinite(voxels)]
+    if finite.size == 0:
+        msg = "expected an image with finite values, got NaN or infinity throughout"
+        raise ImageError(msg)
+    step = max(1, finite.size // 1_000_000)  # a million values tell the percentiles
+    low, high = np.percentile(finite[::step].astype(np.float64), PERCENTILES)
+    if high <= low:
+        low, high = float(finite.min()), float(finite.max())
+    return float(low), float(high)
+
+
+def resize(pixels: Tensor, height: int, width: int) -> Tensor:
+    """Resize (3, H, W) bilinearly, smoothing before it shrinks."""
+    if tuple(pixels.shape[-2:]) == (height, width):
+        return pixels.contiguous()
+    resized: Tensor = functional.interpolate(
+        pixels[None], (height, width), mode="bilinear", antialias=True
+    )[0]
+    return resized
+
+
+def _stretch(picture: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Map percentiles to [0, 1]; a constant picture becomes mid-grey."""
+    low, high = value_range(picture)
+    values = np.nan_to_num(picture.astype(np.float32), nan=low, posinf=high, neginf=low)
+    if high <= low:
+        return np.full(picture.shape, 0.5, dtype=np.float32)
+    unit: npt.NDArray[np.float32] = ((values - low) / (high - low)).clip(0, 1)
+    return unit.astype(np.float32)

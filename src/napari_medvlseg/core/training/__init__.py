@@ -1,0 +1,1 @@
+"""Training: labelled folders in, a bundle out."""

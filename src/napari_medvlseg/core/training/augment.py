@@ -1,0 +1,120 @@
+"""Change pictures, and keep what their prompts say about places true."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+MAX_TURN = math.radians(15)
+MAX_SHIFT = 0.06
+SCALES = (0.8, 1.25)
+UPRIGHT = frozenset({"BUSI", "ChestXrayLungs"})
+"""Sets whose pictures are never upside down."""
+
+_MIRRORED = {
+    "left": "right",
+    "right": "left",
+    "top": "bottom",
+    "bottom": "top",
+    "upper": "lower",
+    "lower": "upper",
+}
+
+
+class Pose(NamedTuple):
+    """How one picture is turned over; the rest of the change moves no word."""
+
+    mirrored: bool
+    """Left and right are exchanged."""
+    upended: bool
+    """Top and bottom are exchanged."""
+
+
+def mirror_words(text: str, pose: Pose) -> str:
+    """Exchange the words for sides, the patient's too.
+
+    A mirrored chest X-ray shows as its left lung what was the right one.
+    """
+    words = [*(("left", "right") if pose.mirrored else ())]
+    words += [*(("top", "bottom", "upper", "lower") if pose.upended else ())]
+    if not words:
+        return text
+    pattern = rf"\b({'|'.join(words)})\b"
+    return re.sub(pattern, lambda match: _MIRRORED[match[1]], text)
+
+
+def draw_pose(upright: bool, generator: torch.Generator) -> Pose:  # noqa: FBT001 - a property of the set
+    """Toss whether a picture is mirrored and, unless it must be upright, upended."""
+    first, second = torch.rand(2, generator=generator).tolist()
+    return Pose(first < 0.5, second < 0.5 and not upright)
+
+
+def warp(
+    images: Tensor, masks: Tensor, poses: list[Pose], size: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Turn over, rotate, scale and shift a batch, and resize it.
+
+    Parameters
+    ----------
+    images : (B, 3, H, W)
+        In [-1, 1].
+    masks : (B, 1, H, W)
+        0 or 1.
+    poses : B poses
+    size : int
+        Pixels a side of the result.
+    generator : torch.Generator
+
+    Returns
+    -------
+    images, masks : (B, ., size, size)
+    """
+    count = len(poses)
+    angle = (torch.rand(count, generator=generator) * 2 - 1) * MAX_TURN
+    low, high = SCALES
+    zoom = low + (high - low) * torch.rand(count, generator=generator)
+    shift = (torch.rand(count, 2, generator=generator) * 2 - 1) * 2 * MAX_SHIFT
+    flip_x = torch.tensor([-1.0 if pose.mirrored else 1.0 for pose in poses])
+    flip_y = torch.tensor([-1.0 if pose.upended else 1.0 for pose in poses])
+    cos, sin = angle.cos() / zoom, angle.sin() / zoom
+    rows = (
+        torch.stack([cos * flip_x, -sin * flip_x, shift[:, 0]], dim=1),
+        torch.stack([sin * flip_y, cos * flip_y, shift[:, 1]], dim=1),
+    )
+    grid = functional.affine_grid(
+        torch.stack(rows, dim=1), [count, 1, size, size], align_corners=False
+    )
+    both = torch.cat([images + 1, masks], dim=1)  # zeros outside are black
+    warped = functional.grid_sample(both, grid, align_corners=False)
+    return warped[:, :3] - 1, (warped[:, 3:] > 0.5).float()
+
+
+def shift_appearance(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Change gain, offset, gamma, colour balance, sharpness and noise of a batch.
+
+    Parameters
+    ----------
+    images : (B, 3, H, W)
+        In [-1, 1].
+    """
+    count = images.shape[0]
+
+    def uniform(low: float, high: float, channels: int = 1) -> Tensor:
+        draw = torch.rand(count, channels, 1, 1, generator=generator)
+        return low + (high - low) * draw
+
+    unit = ((images + 1) / 2).clamp(0, 1)
+    unit = unit ** uniform(0.75, 1.35)
+    colourful = (torch.rand(count, 1, 1, 1, generator=generator) < 0.7).float()
+    balance = 1 + colourful * (uniform(0.9, 1.1, 3) - 1)
+    unit = unit * uniform(0.8, 1.2) * balance + uniform(-0.08, 0.08)
+    blurred = functional.avg_pool2d(unit, 3, stride=1, padding=1, count_include_pad=False)
+    unit = torch.lerp(unit, blurred, uniform(-0.6, 1.0))
+    strength = uniform(0.0, 0.03)
+    unit = unit + strength * torch.randn(unit.shape, generator=generator)
+    return unit.clamp(0, 1) * 2 - 1

@@ -1,0 +1,51 @@
+"""Every choice of a training run, saved beside its checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """How the compact model is trained."""
+
+    epochs: int = 14
+    """Passes over the (weighted) data."""
+    batch_size: int = 16
+    """Images a step."""
+    learning_rate: float = 1.2e-3
+    """Peak of the one-cycle schedule for the new layers (AdamW)."""
+    encoder_rate: float = 0.4
+    """The pretrained encoder's share of the learning rate."""
+    weight_decay: float = 1e-4
+    """AdamW's."""
+    contrastive_weight: float = 0.1
+    """Of MedCLIPSeg's soft contrastive loss (its lambda)."""
+    temperature: float = 0.2
+    """Of the soft contrastive loss (its tau)."""
+    sizes: tuple[int, ...] = (192, 224, 256)
+    """Input sizes in pixels, a third of the run each, small to large."""
+    average_decay: float = 0.998
+    """Of the running average of the weights that is saved, a step."""
+    seed: int = 0
+    """Of initial weights, order, augmentation, prompts and noise."""
+    threads: int = 0
+    """CPU threads; 0 is torch's own choice."""
+    weights: dict[str, float] = field(
+        default_factory=lambda: {
+            "BUSI": 1.2,
+            "Kvasir": 1.0,
+            "ISIC": 0.8,
+            "BrainTumorT1C": 1.1,
+            "ChestXrayLungs": 0.25,
+            "Nuclei": 0.7,
+            "WhiteBloodCells": 0.5,
+            "RetinaVessels": 10.0,
+        }
+    )
+    """Samples an epoch from each set, as a share of its cases; sets absent here: 1."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields for a JSON file."""
+        return asdict(self)

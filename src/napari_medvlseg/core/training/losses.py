@@ -1,0 +1,55 @@
+"""What training minimises: overlap, likelihood and agreement of image and text.
+
+Symbols: B batch, D embedding.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from monai.losses import DiceLoss
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DICE_SMOOTHING = 1.0
+"""In pixels: an empty reference then rewards an empty prediction."""
+SEGMENTATION_WEIGHT = 0.5
+"""Of Dice and of BCE each (MedCLIPSeg's lambda_Seg)."""
+
+
+def segmentation_loss(logits: Tensor, reference: Tensor) -> Tensor:
+    """Return image-wise Dice loss and BCE, in equal parts.
+
+    Parameters
+    ----------
+    logits, reference : (B, 1, H, W)
+    """
+    dice = DiceLoss(
+        sigmoid=True, smooth_nr=DICE_SMOOTHING, smooth_dr=DICE_SMOOTHING
+    )
+    overlap: Tensor = dice(logits, reference)
+    likelihood = functional.binary_cross_entropy_with_logits(logits, reference)
+    return SEGMENTATION_WEIGHT * (overlap + likelihood)
+
+
+def soft_contrastive_loss(
+    vision: Tensor, text: Tensor, temperature: float
+) -> Tensor:
+    """Return MedCLIPSeg's soft patch-level contrastive loss (equations 20 to 22).
+
+    Parameters
+    ----------
+    vision, text : (B, D)
+        L2-normalised.
+    temperature : float
+        tau.
+    """
+    target = (text.detach() @ text.detach().mT / temperature).softmax(dim=-1)
+    text_to_vision = text @ vision.mT / temperature
+    vision_to_text = vision @ text.mT / temperature
+    return 0.5 * (
+        functional.cross_entropy(text_to_vision, target)
+        + functional.cross_entropy(vision_to_text, target.mT)
+    )

@@ -1,0 +1,338 @@
+"""The training loop: resumable, seeded, logged; it yields one record a step."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from napari_medvlseg.core.backbones.efficientnet import load_imagenet_weights
+from napari_medvlseg.core.backbones.minilm import TEXT_DIM, MiniLM, find_minilm
+from napari_medvlseg.core.datasets import find_sets, splits_of
+from napari_medvlseg.core.errors import CheckpointError, DatasetError
+from napari_medvlseg.core.models.compact import Compact
+from napari_medvlseg.core.training.log import TrainingLog
+from napari_medvlseg.core.training.losses import (
+    segmentation_loss,
+    soft_contrastive_loss,
+)
+from napari_medvlseg.core.training.samples import (
+    Sample,
+    batches,
+    epoch_order,
+    load_samples,
+    make_batch,
+)
+from napari_medvlseg.core.training.validate import validation_dsc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from napari_medvlseg.core.training.config import TrainConfig
+    from napari_medvlseg.core.training.samples import Batch
+
+CHECKPOINT = "checkpoint.pt"
+SAVE_EVERY = 50
+"""Steps between checkpoints."""
+VALIDATION_CASES = 40
+"""Of each set, after an epoch; the figures of the card use them all."""
+CLIP_NORM = 5.0
+TEXT_CACHE = 20_000
+"""Prompts whose word vectors are kept (some 15 kB each)."""
+
+
+class Record(TypedDict):
+    """What happened in a step; `validation` after the last of an epoch."""
+
+    step: int
+    total_steps: int
+    epoch: int
+    loss: float
+    validation: dict[str, float] | None
+
+
+def train_steps(data: Path, output: Path, config: TrainConfig) -> Iterator[Record]:
+    """Train the compact model, from the last checkpoint in `output` if there is one.
+
+    Parameters
+    ----------
+    data : Path
+        A data set, or a folder of them.
+    output : Path
+        Gets ``checkpoint.pt``, ``config.json``, ``curves.csv`` and ``curves.png``.
+    config : TrainConfig
+
+    Yields
+    ------
+    Record
+        One a step.
+
+    Raises
+    ------
+    DatasetError
+        If there is nothing to train on.
+    CheckpointError
+        If the checkpoint in `output` was made with another configuration.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    run = _Run(data, output, config)
+    run.resume()
+    yield from run.steps()
+
+
+class _Run:
+    """Everything that changes while training."""
+
+    def __init__(self, data: Path, output: Path, config: TrainConfig) -> None:
+        self.config = config
+        self.output = output
+        output.mkdir(parents=True, exist_ok=True)
+        self.train, self.validation = _load(data)
+        self.text = _TextCache()
+        with torch.random.fork_rng(devices=[]):
+            torch.random.default_generator.manual_seed(config.seed)
+            self.model = Compact().to(memory_format=torch.channels_last)
+        load_imagenet_weights(self.model.encoder)
+        self.average = copy.deepcopy(self.model).requires_grad_(requires_grad=False)
+        _depthwise_in_float32(self.model)
+        order = epoch_order(self.train, config.weights, config.seed, 0)
+        self.steps_per_epoch = len(order) // config.batch_size
+        self.total_steps = self.steps_per_epoch * config.epochs
+        self.optimizer = _optimizer(self.model, config)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer,
+            [group["lr"] for group in self.optimizer.param_groups],
+            total_steps=self.total_steps + 1,
+            pct_start=0.15,
+        )
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.step = 0
+        self.log = TrainingLog(output)
+
+    def steps(self) -> Iterator[Record]:
+        """Train to the end, saving on the way."""
+        while self.step < self.total_steps:
+            epoch = self.step // self.steps_per_epoch
+            order = epoch_order(
+                self.train, self.config.weights, self.config.seed, epoch
+            )
+            todo = list(batches(self.train, order, self.config.batch_size))
+            for chosen in todo[self.step % self.steps_per_epoch :]:
+                loss = self._one_step(chosen)
+                done = self.step % self.steps_per_epoch == 0
+                dsc = self._validate() if done else None
+                self.log.add(self.step, epoch, loss, dsc)
+                if done or self.step % SAVE_EVERY == 0:
+                    self.save()
+                yield Record(
+                    step=self.step,
+                    total_steps=self.total_steps,
+                    epoch=epoch,
+                    loss=loss,
+                    validation=dsc,
+                )
+
+    def _one_step(self, chosen: list[Sample]) -> float:
+        """Take one step of the optimiser and return the loss."""
+        sizes = self.config.sizes
+        size = sizes[min(len(sizes) * self.step // self.total_steps, len(sizes) - 1)]
+        batch = make_batch(chosen, size, self.generator)
+        _train_mode(self.model)
+        loss = self._loss(batch)
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
+        if math.isfinite(float(norm)):
+            self.optimizer.step()
+        self.schedule.step()
+        self.step += 1
+        self._update_average()
+        return float(loss.detach())
+
+    def _loss(self, batch: Batch) -> Tensor:
+        """Return the training loss of a batch."""
+        hidden, mask = self.text.padded(batch.prompts)
+        images = batch.images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            output = self.model(images, hidden, mask, self._noise)
+        logits = functional.interpolate(
+            output.logits.float(), batch.masks.shape[-2:], mode="bilinear"
+        )
+        loss = segmentation_loss(logits, batch.masks)
+        if int(batch.matched.sum()) > 1:
+            agreement = soft_contrastive_loss(
+                output.vision_embedding.float()[batch.matched],
+                output.text_embedding.float()[batch.matched],
+                self.config.temperature,
+            )
+            loss = loss + self.config.contrastive_weight * agreement
+        return loss
+
+    def _noise(self, shape: tuple[int, ...]) -> Tensor:
+        """One draw a step, as the paper trains."""
+        return torch.randn(shape, generator=self.generator)
+
+    def _update_average(self) -> None:
+        """Move the averaged weights towards the current ones, soon at first."""
+        decay = min(self.config.average_decay, self.step / (self.step + 10))
+        current = self.model.state_dict()
+        with torch.no_grad():
+            for name, value in self.average.state_dict().items():
+                if value.dtype.is_floating_point:
+                    value.lerp_(current[name], 1 - decay)
+                else:
+                    value.copy_(current[name])
+
+    def _validate(self) -> dict[str, float]:
+        """Return the mean DSC of each set with the averaged weights, without noise."""
+        return {
+            name: validation_dsc(self.average, self.text.padded, samples)
+            for name, samples in self.validation.items()
+        }
+
+    def save(self) -> None:
+        """Write the whole state beside the old one, then put it in its place."""
+        state = {
+            "config": self.config.to_dict(),
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "generator": self.generator.get_state(),
+            "log": self.log.rows,
+        }
+        partial = self.output / f"{CHECKPOINT}.partial"
+        torch.save(state, partial)
+        partial.replace(self.output / CHECKPOINT)
+        text = json.dumps(self.config.to_dict(), indent=2)
+        (self.output / "config.json").write_text(text, encoding="utf-8")
+        self.log.write()
+
+    def resume(self) -> None:
+        """Go on from the last checkpoint, if there is one."""
+        path = self.output / CHECKPOINT
+        if not path.is_file():
+            return
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if state["config"] != self.config.to_dict():
+            msg = (
+                f"{path}: expected a run of the same configuration, got another; "
+                "choose a new --output or the settings in its config.json"
+            )
+            raise CheckpointError(msg)
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.generator.set_state(state["generator"])
+        self.step = int(state["step"])
+        self.log.rows = state["log"]
+
+
+class _TextCache:
+    """Word vectors by prompt: the text encoder is frozen."""
+
+    def __init__(self) -> None:
+        self.encoder = MiniLM(find_minilm())
+        self.known: dict[str, Tensor] = {}
+
+    def padded(self, prompts: list[str]) -> tuple[Tensor, Tensor]:
+        """Return word vectors (B, L, 384) and their mask (B, L)."""
+        new = [p for p in dict.fromkeys(prompts) if p not in self.known]
+        if len(self.known) + len(new) > TEXT_CACHE:
+            self.known.clear()
+            new = list(dict.fromkeys(prompts))
+        if new:
+            vectors = [v.half() for v in self.encoder.encode_many(new)]
+            self.known.update(zip(new, vectors, strict=True))
+        words = [self.known[prompt].float() for prompt in prompts]
+        longest = max(len(w) for w in words)
+        hidden = torch.zeros(len(words), longest, TEXT_DIM)
+        mask = torch.zeros(len(words), longest, dtype=torch.bool)
+        for row, vectors_of in enumerate(words):
+            hidden[row, : len(vectors_of)] = vectors_of
+            mask[row, : len(vectors_of)] = True
+        return hidden, mask
+
+
+def _load(data: Path) -> tuple[list[Sample], dict[str, list[Sample]]]:
+    """Read the training cases, and some validation cases of each set."""
+    train: list[Sample] = []
+    validation: dict[str, list[Sample]] = {}
+    for root in find_sets(data):
+        there = splits_of(root)
+        if "train" in there:
+            train += load_samples(root, "train")
+            if "val" in there:
+                cases = load_samples(root, "val")
+                step = max(1, len(cases) // VALIDATION_CASES)
+                validation[root.name] = cases[::step]
+    if not train:
+        msg = f"{data}: expected at least one set with a Train_Folder, found none"
+        raise DatasetError(msg)
+    return train, validation
+
+
+def _optimizer(model: Compact, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW: no decay for gains and biases, a lower rate for the encoder."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            key = (name.startswith("encoder."), parameter.ndim > 1)
+            groups.setdefault(key, []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "lr": config.learning_rate * (config.encoder_rate if encoder else 1),
+                "weight_decay": config.weight_decay if decay else 0.0,
+            }
+            for (encoder, decay), parameters in groups.items()
+        ]
+    )
+
+
+def _frozen_parts(model: Compact) -> list[nn.Module]:
+    """Return the stem and the first two stages of the encoder: edges and blobs."""
+    encoder: Any = model.encoder
+    return [encoder.conv_stem, encoder.bn1, encoder.blocks[0], encoder.blocks[1]]
+
+
+def _train_mode(model: Compact) -> None:
+    """Switch to training, but for the frozen parts and their statistics."""
+    model.train()
+    for part in _frozen_parts(model):
+        part.requires_grad_(requires_grad=False).eval()
+
+
+def _depthwise_in_float32(model: nn.Module) -> None:
+    """Keep depthwise convolutions out of bfloat16, whose backward pass is slow there."""
+
+    def in_float32(convolution: nn.Conv2d) -> None:
+        original = convolution.forward
+
+        def forward(pixels: Tensor) -> Tensor:
+            with torch.autocast("cpu", enabled=False):
+                return original(pixels.float())
+
+        convolution.forward = forward  # type: ignore[method-assign]
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and module.groups > 1:
+            in_float32(module)
+
+
+def remove_partial(output: Path) -> None:
+    """Delete a checkpoint that was being written when the run was stopped."""
+    partial = output / f"{CHECKPOINT}.partial"
+    if partial.exists():
+        os.remove(partial)  # noqa: PTH107

@@ -1,0 +1,257 @@
+"""Labelled cases in memory, and the batches drawn from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from napari_medvlseg.core.io.read import read
+from torch.nn import functional
+
+from napari_medvlseg.core.captions import caption_case, location
+from napari_medvlseg.core.datasets import list_cases
+from napari_medvlseg.core.preprocess.pixels import to_network_range
+from napari_medvlseg.core.targets import MISMATCHED, TARGETS, TargetInfo
+from napari_medvlseg.core.training.augment import (
+    UPRIGHT,
+    Pose,
+    draw_pose,
+    mirror_words,
+    shift_appearance,
+    warp,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    import numpy.typing as npt
+    from torch import Tensor
+
+    from napari_medvlseg.core.datasets import Case
+
+STORED_SIZE = 256
+"""Pixels a side at which pictures wait in memory."""
+TILED = frozenset({"RetinaVessels"})
+"""Sets that are learnt from windows of full resolution."""
+MISMATCHED_SHARE = 0.15
+"""Of the prompts: they name what is not there, and the answer is empty."""
+SHEET_SHARE = 0.5
+"""Of the prompts: the authors' own, where there are any."""
+DESIGNS = ("original", "missing_location", "underdescriptive", "class_name")
+DESIGN_SHARES = (0.4, 0.15, 0.2, 0.25)
+"""Of the other prompts, written from the changed mask."""
+SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    "breast tumor": ("breast lesion", "breast mass", "tumor in the breast", "tumor"),
+    "polyp": ("colon polyp", "colorectal polyp", "polyps"),
+    "skin lesion": ("melanoma", "pigmented lesion", "lesion on the skin"),
+    "brain tumor": ("brain lesion", "tumor in the brain", "enhancing tumor"),
+    "lungs": ("both lungs", "lung fields", "left and right lung"),
+    "left lung": ("the patient's left lung",),
+    "right lung": ("the patient's right lung",),
+    "retinal vessels": ("blood vessels", "retinal blood vessels", "vessels"),
+    "cell nuclei": ("nuclei", "nucleus", "stained nuclei"),
+    "white blood cell nucleus": ("nucleus of the white blood cell", "leukocyte nucleus"),
+    "white blood cell cytoplasm": (
+        "cytoplasm",
+        "cytoplasm of the white blood cell",
+        "leukocyte cytoplasm",
+    ),
+}
+"""Other words for the classes that training uses and the widget suggests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One case, read."""
+
+    case: Case
+    image: npt.NDArray[np.uint8]
+    """(H, W, 3)"""
+    mask: npt.NDArray[np.bool_]
+    """(H, W)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a training step sees."""
+
+    images: Tensor
+    """(B, 3, size, size) in [-1, 1]."""
+    masks: Tensor
+    """(B, 1, size, size), 0 or 1."""
+    prompts: list[str]
+    matched: Tensor
+    """(B,) bool: whether the prompt is about the picture."""
+
+
+def load_samples(root: Path, split: str) -> list[Sample]:
+    """Read all cases of one split of a data set."""
+    samples = []
+    pictures: dict[Path, npt.NDArray[np.uint8]] = {}
+    for case in list_cases(root, split):
+        if case.image_path not in pictures:
+            picture = _as_rgb(read(case.image_path).voxels)
+            pictures[case.image_path] = _shrink(picture, case.dataset)
+        label = np.asarray(read(case.label_path).voxels)
+        mask = _shrink_mask(case.reference(label), case.dataset)
+        samples.append(Sample(case, pictures[case.image_path], mask))
+    return samples
+
+
+def epoch_order(
+    samples: list[Sample], weights: Mapping[str, float], seed: int, epoch: int
+) -> list[int]:
+    """Return which samples an epoch shows, in which order."""
+    generator = np.random.default_rng([seed, epoch])
+    chosen: list[int] = []
+    sets = sorted({sample.case.dataset for sample in samples})
+    for name in sets:
+        members = [i for i, s in enumerate(samples) if s.case.dataset == name]
+        count = round(len(members) * weights.get(name, 1.0))
+        repeats = -(-count // len(members))
+        pool = np.concatenate([generator.permutation(members) for _ in range(repeats)])
+        chosen += pool[:count].tolist()
+    return [chosen[i] for i in generator.permutation(len(chosen))]
+
+
+def batches(
+    samples: list[Sample], order: list[int], batch_size: int
+) -> Iterator[list[Sample]]:
+    """Cut an epoch into full batches."""
+    for start in range(0, len(order) - batch_size + 1, batch_size):
+        yield [samples[i] for i in order[start : start + batch_size]]
+
+
+def make_batch(
+    chosen: list[Sample], size: int, generator: torch.Generator
+) -> Batch:
+    """Augment pictures and masks, and word a prompt for each."""
+    cut = [_window(sample, generator) for sample in chosen]
+    images = torch.stack([to_network_range(image) for image, _ in cut])
+    masks = torch.stack([torch.from_numpy(mask)[None].float() for _, mask in cut])
+    poses = [draw_pose(s.case.dataset in UPRIGHT, generator) for s in chosen]
+    poses = [_keep_laterality(s, pose) for s, pose in zip(chosen, poses, strict=True)]
+    images, masks = warp(images, masks, poses, size, generator)
+    images = shift_appearance(images, generator)
+    prompts, matched = [], []
+    for row, (sample, pose) in enumerate(zip(chosen, poses, strict=True)):
+        if _uniform(generator) < MISMATCHED_SHARE:
+            prompts.append(_foreign_prompt(sample, generator))
+            masks[row] = 0
+            matched.append(False)
+        else:
+            mask = masks[row, 0].numpy() > 0.5
+            prompts.append(_own_prompt(sample, mask, images[row], pose, generator))
+            matched.append(True)
+    return Batch(images, masks, prompts, torch.tensor(matched))
+
+
+def _keep_laterality(sample: Sample, pose: Pose) -> Pose:
+    """Do not mirror a picture whose question names one of two like organs."""
+    if sample.case.info.class_name in ("left lung", "right lung"):
+        return pose._replace(mirrored=False)
+    return pose
+
+
+def _own_prompt(
+    sample: Sample,
+    mask: npt.NDArray[np.bool_],
+    image: Tensor,
+    pose: Pose,
+    generator: torch.Generator,
+) -> str:
+    """Word a true prompt: the authors' own, or one written from the changed mask."""
+    sheet = sample.case.prompt
+    if sheet is not None and _uniform(generator) < SHEET_SHARE:
+        return mirror_words(sheet, pose)
+    shares = torch.tensor(DESIGN_SHARES)
+    design = DESIGNS[int(torch.multinomial(shares, 1, generator=generator))]
+    info = sample.case.info
+    if design == "class_name":
+        return _any_name(info, generator)
+    half = mask[::2, ::2]  # measured at half size: quicker, the same words
+    picture = ((image[:, ::2, ::2] + 1) * 127.5).byte().permute(1, 2, 0).numpy()
+    seed = int(torch.randint(1000, (), generator=generator))
+    text = caption_case(half, picture, info, design=design, seed=seed)
+    if _uniform(generator) < 0.4:
+        text = text.replace(info.class_name, _any_name(info, generator), 1)
+    return text
+
+
+def _foreign_prompt(sample: Sample, generator: torch.Generator) -> str:
+    """Word a prompt for something that no picture of this set shows."""
+    names = MISMATCHED[sample.case.dataset]
+    name = names[int(torch.randint(len(names), (), generator=generator))]
+    info = next(i for infos in TARGETS.values() for i in infos if i.class_name == name)
+    words = _any_name(info, generator)
+    if words in ("tumor", "vessels", "nucleus", "nuclei", "cytoplasm", "blood vessels"):
+        words = info.class_name  # alone, these could mean what the picture does show
+    place = location(_uniform(generator), _uniform(generator), 1, 1)
+    modality = info.modality if _uniform(generator) < 0.5 else "image"
+    forms = (
+        words,
+        f"{words} in the {modality}",
+        f"one small {words}, located in the {place} of the image",
+        f"one large round {words} in the {place} of the {modality}",
+    )
+    return forms[int(torch.randint(len(forms), (), generator=generator))]
+
+
+def _any_name(info: TargetInfo, generator: torch.Generator) -> str:
+    """Return the class name (half of the time) or one of its synonyms."""
+    others = SYNONYMS.get(info.class_name, ())
+    if not others or _uniform(generator) < 0.5:
+        return info.class_name
+    return others[int(torch.randint(len(others), (), generator=generator))]
+
+
+def _window(
+    sample: Sample, generator: torch.Generator
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    """Cut a window of the stored size from a larger picture."""
+    height, width = sample.mask.shape
+    if height <= STORED_SIZE and width <= STORED_SIZE:
+        return sample.image, sample.mask
+    top = int(_uniform(generator) * (height - STORED_SIZE))
+    left = int(_uniform(generator) * (width - STORED_SIZE))
+    window = np.s_[top : top + STORED_SIZE, left : left + STORED_SIZE]
+    return sample.image[window], sample.mask[window]
+
+
+def _as_rgb(voxels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """(H, W) or (H, W, 3 | 4) to (H, W, 3)."""
+    if voxels.ndim == 2:
+        return np.repeat(voxels[..., None], 3, axis=-1)
+    return voxels[..., :3]
+
+
+def _shrink(picture: npt.NDArray[np.uint8], dataset: str) -> npt.NDArray[np.uint8]:
+    """Resize a picture as the network will see it."""
+    if dataset in TILED:
+        return picture
+    tensor = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
+    small = functional.interpolate(
+        tensor, (STORED_SIZE, STORED_SIZE), mode="bilinear", antialias=True
+    )
+    stored: npt.NDArray[np.uint8] = small[0].round().byte().permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(stored)
+
+
+def _shrink_mask(mask: npt.NDArray[np.bool_], dataset: str) -> npt.NDArray[np.bool_]:
+    """Resize a mask likewise."""
+    if dataset in TILED:
+        return mask
+    tensor = torch.from_numpy(mask)[None, None].float()
+    small = functional.interpolate(
+        tensor, (STORED_SIZE, STORED_SIZE), mode="bilinear", antialias=True
+    )
+    stored: npt.NDArray[np.bool_] = (small[0, 0] > 0.5).numpy()
+    return stored
+
+
+def _uniform(generator: torch.Generator) -> float:
+    """Draw from [0, 1)."""
+    return float(torch.rand((), generator=generator))

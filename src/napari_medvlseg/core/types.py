@@ -1,0 +1,207 @@
+"""The values that flow through the core: an image in, a segmentation out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_medvlseg.core.errors import GeometryError, ImageError, PromptError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+MAX_PROMPT_CHARACTERS = 2000
+"""Longer prompts are refused: no caption of the field comes near."""
+
+RGB_CHANNELS = (3, 4)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Image:
+    """Voxels on a grid, and where that grid lies in the world.
+
+    Parameters
+    ----------
+    voxels : (*spatial) or, with ``rgb``, (*spatial, 3 | 4)
+        Native dtype; two or three spatial axes.
+    affine : (4, 4)
+        Voxel index to world, RAS+; the identity where nothing is known.
+    rgb : bool
+        Whether the last axis of `voxels` is colour.
+    units : str
+        ``"mm"`` where the affine is physical, otherwise ``"pixel"``.
+    slice_axis : int
+        Spatial axis that a 2D model walks along in a volume or a film.
+    name : str
+        For layers and files; holds no patient data.
+
+    Raises
+    ------
+    ImageError
+        If the voxels have no pixel or not two or three spatial axes.
+    GeometryError
+        If the affine is not an invertible (4, 4) matrix.
+    """
+
+    voxels: npt.NDArray[Any]
+    affine: npt.NDArray[np.float64] = field(default_factory=lambda: np.eye(4))
+    rgb: bool = False
+    units: str = "pixel"
+    slice_axis: int = 0
+    name: str = "image"
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.voxels.shape)
+        if self.ndim not in (2, 3):
+            msg = (
+                f"expected an image with 2 or 3 spatial axes, got shape {shape}; "
+                "take one channel, time point or series of it"
+            )
+            raise ImageError(msg)
+        if self.rgb and shape[-1] not in RGB_CHANNELS:
+            msg = f"expected 3 or 4 colour channels on the last axis, got shape {shape}"
+            raise ImageError(msg)
+        if 0 in shape:
+            msg = f"expected at least one pixel, got an empty image of shape {shape}"
+            raise ImageError(msg)
+        _check_affine(self.affine)
+
+    @property
+    def ndim(self) -> int:
+        """Number of spatial axes."""
+        return int(self.voxels.ndim) - int(self.rgb)
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """Shape without colour."""
+        return tuple(int(size) for size in self.voxels.shape[: self.ndim])
+
+    @property
+    def spacing_mm(self) -> tuple[float, ...] | None:
+        """Edge lengths of one voxel in mm, or None where they are unknown."""
+        if self.units != "mm":
+            return None
+        edges = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return tuple(float(edge) for edge in edges[: self.ndim])
+
+
+def _check_affine(affine: npt.NDArray[np.float64]) -> None:
+    """Refuse what does not map voxels to a world one to one."""
+    if affine.shape != (4, 4) or not np.isfinite(affine).all():
+        msg = f"expected a finite (4, 4) affine, got shape {affine.shape}"
+        raise GeometryError(msg)
+    if abs(float(np.linalg.det(affine[:3, :3]))) < np.finfo(np.float64).tiny:
+        msg = "expected an invertible affine, got one that flattens the image"
+        raise GeometryError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One question in words about an image.
+
+    Raises
+    ------
+    PromptError
+        If the text is empty, longer than `MAX_PROMPT_CHARACTERS` or unprintable.
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        cleaned = " ".join(self.text.split())
+        if not cleaned:
+            msg = "expected a prompt in words, got an empty one; type what to look for"
+            raise PromptError(msg)
+        if len(cleaned) > MAX_PROMPT_CHARACTERS:
+            msg = (
+                f"expected a prompt of at most {MAX_PROMPT_CHARACTERS} characters, got "
+                f"{len(cleaned)}; describe one structure in a sentence or two"
+            )
+            raise PromptError(msg)
+        if any(not character.isprintable() for character in cleaned):
+            msg = "expected a prompt of printable text, got control characters"
+            raise PromptError(msg)
+        object.__setattr__(self, "text", cleaned)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segmentation:
+    """What a model found for some prompts, and how sure it is, on the image's grid.
+
+    Parameters
+    ----------
+    prompts : P texts
+        Label ``i + 1`` belongs to ``prompts[i]``.
+    labels : (*spatial) uint8 or uint16
+        0 is background; where prompts overlap, the most probable one.
+    probability : (P, *spatial) float32
+        Mean over the draws, in [0, 1].
+    predictive_entropy, mutual_information, expected_entropy : (P, *spatial) float32
+        Total, epistemic and aleatoric uncertainty in nats, at most ln 2 each.
+    affine : (4, 4)
+        The image's own.
+    threshold : float
+        Probability above which a pixel is labelled.
+    min_foreground : float
+        Smallest share of a picture's pixels that counts as found.
+    slice_axis : int or None
+        Axis of the pictures that the share is taken of; None for one picture.
+    provenance : mapping
+        Model id and weights hash, prompts, samples, seed, versions, time.
+    exclusive : bool
+        Whether the classes exclude each other (softmax) or are independent questions.
+    """
+
+    prompts: tuple[str, ...]
+    labels: npt.NDArray[np.integer[Any]]
+    probability: npt.NDArray[np.float32]
+    predictive_entropy: npt.NDArray[np.float32]
+    mutual_information: npt.NDArray[np.float32]
+    expected_entropy: npt.NDArray[np.float32]
+    affine: npt.NDArray[np.float64]
+    threshold: float
+    min_foreground: float
+    slice_axis: int | None
+    provenance: Mapping[str, Any]
+    units: str = "pixel"
+    exclusive: bool = False
+
+    @property
+    def masks(self) -> npt.NDArray[np.bool_]:
+        """Where each prompt was found, (P, *spatial), overlaps included."""
+        if self.exclusive:
+            numbers = np.arange(1, len(self.prompts) + 1)
+            found: npt.NDArray[np.bool_] = self.labels == numbers.reshape(
+                -1, *[1] * self.labels.ndim
+            )
+            return found
+        above: npt.NDArray[np.bool_] = self.probability > self.threshold
+        if self.min_foreground > 0:
+            above &= self._large_enough(above)
+        return above
+
+    @property
+    def present(self) -> tuple[bool, ...]:
+        """Whether each prompt was found at all, overlaps included."""
+        return tuple(bool(found.any()) for found in self.masks)
+
+    @property
+    def overlap_fraction(self) -> float:
+        """Share of pixels that more than one prompt claims."""
+        claims = (self.probability > self.threshold).sum(axis=0)
+        return float((claims > 1).mean())
+
+    def _large_enough(self, above: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Where, per prompt and picture, enough pixels lie above the threshold."""
+        picture_axes = tuple(
+            axis
+            for axis in range(1, above.ndim)
+            if self.slice_axis is None or axis != self.slice_axis + 1
+        )
+        share = above.mean(axis=picture_axes, keepdims=True)
+        enough: npt.NDArray[np.bool_] = share >= self.min_foreground
+        return enough
