@@ -1,0 +1,1 @@
+"""Files in and out: pictures and volumes, on the grid that they came with."""

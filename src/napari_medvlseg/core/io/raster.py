@@ -1,0 +1,159 @@
+"""PNG, JPEG, BMP and TIFF to pixels: grey or colour, one page or a stack."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_medvlseg.core.errors import UnsupportedFormatError
+from napari_medvlseg.core.types import Image
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+    import PIL.Image
+    import tifffile
+
+    Pixels = npt.NDArray[Any]
+
+PILLOW_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+TIFF_SUFFIXES = (".tif", ".tiff")
+RASTER_SUFFIXES = (*PILLOW_SUFFIXES, *TIFF_SUFFIXES)
+_DAMAGE = (
+    *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError),
+    *(struct.error, zlib.error, MemoryError),
+)
+"""What decoders raise on damaged files."""
+_KEPT_MODES = ("L", "RGB", "RGBA", "I", "F")
+
+
+def read_raster(path: Path, name: str) -> Image:
+    """Read a picture, or a TIFF with several pages as a stack; its spacing is unknown.
+
+    Parameters
+    ----------
+    path : Path
+        With a suffix of `RASTER_SUFFIXES`.
+    name : str
+        Of the image.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        If the file is damaged, foreign, or has axes to choose from first.
+    """
+    try:
+        if path.suffix.lower() in TIFF_SUFFIXES:
+            pixels, rgb = _read_tiff(path)
+        else:
+            pixels, rgb = _read_picture(path)
+    except UnsupportedFormatError:
+        raise
+    except _DAMAGE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        msg = f"{path}: cannot be read, it may be damaged or misnamed ({reason})"
+        raise UnsupportedFormatError(msg) from error
+    return Image(pixels, rgb=rgb, name=name)
+
+
+def _read_picture(path: Path) -> tuple[Pixels, bool]:
+    """Read one PNG, JPEG or BMP as stored, whatever way up EXIF would show it."""
+    import PIL.Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+        try:
+            with PIL.Image.open(path, formats=("PNG", "JPEG", "BMP")) as picture:
+                return _to_pixels(picture)
+        except PIL.Image.DecompressionBombError as error:
+            msg = f"{path}: {error}; save it as TIFF or cut out a part"
+            raise UnsupportedFormatError(msg) from error
+
+
+def _to_pixels(picture: PIL.Image.Image) -> tuple[Pixels, bool]:
+    """Decode a picture of any mode to grey (H, W) or colour (H, W, 3 | 4)."""
+    mode = picture.mode
+    if mode in ("P", "PA"):
+        has_alpha = mode == "PA" or "transparency" in picture.info
+        picture = picture.convert("RGBA" if has_alpha else "RGB")
+    elif mode in ("1", "LA", "La"):
+        picture = picture.convert("L")
+    elif mode not in _KEPT_MODES and not mode.startswith("I;16"):
+        picture = picture.convert("RGB")
+    pixels = np.asarray(picture)
+    return pixels.astype(pixels.dtype.newbyteorder("=")), pixels.ndim == 3
+
+
+def _read_tiff(path: Path) -> tuple[Pixels, bool]:
+    """Read the first series of a TIFF."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            series = tiff.series[0]
+            pixels = _undo_palette(series.asarray(), tiff.pages.first)
+            axes = series.axes + "S" * (pixels.ndim - series.ndim)
+    except tifffile.TiffFileError as error:
+        raise ValueError(str(error)) from error
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
+        return _read_compressed_tiff(path)
+    return _arrange(pixels, axes, path)
+
+
+def _undo_palette(pixels: Pixels, page: tifffile.TiffPage) -> Pixels:
+    """Look up palette colours, count brightness upwards, and make bits bytes."""
+    import tifffile
+
+    if pixels.dtype == np.bool_:
+        pixels = pixels * np.uint8(255)
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and pixels.dtype.kind == "u":
+        return np.iinfo(pixels.dtype).max - pixels
+    colormap = getattr(page, "colormap", None)
+    if page.photometric == tifffile.PHOTOMETRIC.PALETTE and colormap is not None:
+        colours = (colormap >> 8).astype(np.uint8).T  # (N, 3)
+        return np.asarray(colours[pixels])
+    return pixels
+
+
+def _arrange(pixels: Pixels, axes: str, path: Path) -> tuple[Pixels, bool]:
+    """Put colour last, drop axes of length one, and refuse what is left over."""
+    if "S" in axes:
+        pixels = np.moveaxis(pixels, axes.index("S"), -1)
+        axes = axes.replace("S", "") + "S"
+        if pixels.shape[-1] not in (3, 4):  # grey with alpha, or spare samples
+            pixels, axes = pixels[..., 0], axes[:-1]
+    rgb = axes.endswith("S")
+    single = tuple(
+        axis
+        for axis, letter in enumerate(axes)
+        if pixels.shape[axis] == 1 and letter not in "YXS"
+    )
+    pixels = pixels.squeeze(single)
+    spatial = "".join(c for axis, c in enumerate(axes) if axis not in single)
+    spatial = spatial.removesuffix("S")
+    if len(spatial) not in (2, 3) or "C" in spatial:
+        msg = (
+            f"{path}: expected a picture or one stack of pages, got the axes {spatial} "
+            f"of shape {pixels.shape}; save one channel and one series of it"
+        )
+        raise UnsupportedFormatError(msg)
+    return np.ascontiguousarray(pixels), rgb
+
+
+def _read_compressed_tiff(path: Path) -> tuple[Pixels, bool]:
+    """Read what tifffile alone cannot decompress (LZW, JPEG) with Pillow."""
+    import PIL.Image
+    import PIL.ImageSequence
+
+    with PIL.Image.open(path, formats=("TIFF",)) as picture:
+        pages = [_to_pixels(page) for page in PIL.ImageSequence.Iterator(picture)]
+    first, rgb = pages[0]
+    same = [page for page, _ in pages if page.shape == first.shape]
+    return (np.stack(same) if len(same) > 1 else first), rgb

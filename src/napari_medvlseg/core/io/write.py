@@ -1,0 +1,231 @@
+"""A segmentation to files beside each other: labels, maps, and a JSON that explains.
+
+All files of a result are first written whole into a hidden folder beside their final
+place and then renamed, the JSON last: what has its name is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_medvlseg.core.errors import OutputError
+from napari_medvlseg.core.io.nifti import to_nifti
+from napari_medvlseg.core.io.read import is_nifti, stem_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+    from napari_medvlseg.core.types import Segmentation
+
+MAPS = (
+    "probability",
+    "predictive_entropy",
+    "mutual_information",
+    "expected_entropy",
+)
+_ENDINGS = (
+    *(f"_labels{suffix}" for suffix in (".png", ".tif", ".nii.gz")),
+    *(f"_{name}{suffix}" for name in MAPS for suffix in (".tif", ".nii.gz")),
+    ".json",
+)
+
+
+def write(
+    segmentation: Segmentation,
+    image_path: Path,
+    output: Path,
+    *,
+    stem: str | None = None,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write a result on the grid of its image.
+
+    Parameters
+    ----------
+    segmentation : Segmentation
+    image_path : Path
+        Its suffix decides between PNG with float32 TIFF, and NIfTI. A NIfTI image
+        that is still there passes its forms and units on.
+    output : Path
+        A folder, made if need be.
+    stem : str, optional
+        What the names begin with; the image's own without.
+    overwrite : bool
+        Whether an earlier result of that stem is replaced.
+
+    Returns
+    -------
+    list of Path
+        Labels, four maps and the JSON.
+
+    Raises
+    ------
+    OutputError
+        If an earlier result is there, or the disk refuses. Nothing is left then.
+    """
+    stem = stem_of(image_path) if stem is None else stem
+    if not overwrite:
+        refuse_earlier(output, stem)
+    arrays = _arrays(segmentation, image_path)
+    names = {f"{stem}_{key}": values for key, values in arrays.items()}
+    with _staging(output) as staging:
+        for name, values in names.items():
+            if is_nifti(image_path):
+                _save_nifti(
+                    staging / f"{name}.nii.gz", values, segmentation, image_path
+                )
+            else:
+                _save_raster(staging, name, values)
+        files = sorted(path.name for path in staging.iterdir())
+        report = {"image": image_path.name, "files": files, **figures(segmentation)}
+        text = json.dumps(report, indent=2, ensure_ascii=False, default=str)
+        (staging / f"{stem}.json").write_text(text + "\n", encoding="utf-8")
+        written = [output / name for name in (*files, f"{stem}.json")]
+        for path in written:
+            (staging / path.name).replace(path)
+        for path in set(earlier_results(output, stem)) - set(written):
+            path.unlink()
+    return written
+
+
+def earlier_results(output: Path, stem: str) -> list[Path]:
+    """Return the files of an earlier result of that stem."""
+    paths = [output / f"{stem}{ending}" for ending in _ENDINGS]
+    return [path for path in paths if path.exists()]
+
+
+def refuse_earlier(output: Path, stem: str) -> None:
+    """Raise `OutputError` if an earlier result of that stem is there."""
+    there = earlier_results(output, stem)
+    if there:
+        msg = f"{there[0]}: exists; choose another --output folder or pass --overwrite"
+        raise OutputError(msg)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        If the disk refuses.
+    """
+    with _staging(path.parent) as staging:
+        (staging / path.name).write_text(text, encoding="utf-8")
+        (staging / path.name).replace(path)
+
+
+def figures(segmentation: Segmentation) -> dict[str, Any]:
+    """Return what the JSON tells: how the result was made, and its measures.
+
+    Areas are in pixels, volumes also in mm3; means are over a prompt's own mask, which
+    may overlap with another prompt's, and None where that mask is empty.
+    """
+    return {
+        "provenance": dict(segmentation.provenance),
+        "threshold": segmentation.threshold,
+        "units": segmentation.units,
+        "shape": list(segmentation.labels.shape),
+        "overlap_fraction": segmentation.overlap_fraction,
+        "prompts": [
+            _prompt_figures(segmentation, index, mask)
+            for index, mask in enumerate(segmentation.masks)
+        ],
+    }
+
+
+def _prompt_figures(
+    segmentation: Segmentation, index: int, mask: npt.NDArray[np.bool_]
+) -> dict[str, Any]:
+    """Return the measures of one prompt's mask."""
+    count = int(mask.sum())
+    measures: dict[str, Any] = {
+        "prompt": segmentation.prompts[index],
+        "label": index + 1,
+        "present": count > 0,
+        "pixels": count,
+        "labelled_pixels": int((segmentation.labels == index + 1).sum()),
+    }
+    if segmentation.units == "mm":
+        voxel_mm3 = abs(float(np.linalg.det(segmentation.affine[:3, :3])))
+        measures["volume_mm3"] = count * voxel_mm3
+    for name in MAPS:
+        values = getattr(segmentation, name)[index][mask]
+        measures[f"mean_{name}"] = float(values.mean(dtype=float)) if count else None
+    return measures
+
+
+def _arrays(
+    segmentation: Segmentation, image_path: Path
+) -> dict[str, npt.NDArray[Any]]:
+    """Return what is saved, a map of one prompt without its prompt axis."""
+    grid = segmentation.labels.ndim
+    arrays: dict[str, npt.NDArray[Any]] = {"labels": segmentation.labels}
+    for name in MAPS:
+        values = getattr(segmentation, name).astype(np.float32, copy=False)
+        if values.shape[0] == 1:
+            values = values[0]
+        elif is_nifti(image_path):  # (I, J, K, P)
+            values = np.moveaxis(values, 0, -1)
+            values = values[:, :, None] if grid == 2 else values
+        arrays[name] = values
+    return arrays
+
+
+def _save_nifti(
+    path: Path,
+    values: npt.NDArray[Any],
+    segmentation: Segmentation,
+    image_path: Path,
+) -> None:
+    """Save one array on the grid of its volume."""
+    to_nifti(values, segmentation.affine, image_path).to_filename(path)
+
+
+def _save_raster(folder: Path, name: str, values: npt.NDArray[Any]) -> None:
+    """Save labels as PNG, or as TIFF if they are a stack, and maps as TIFF."""
+    import PIL.Image
+    import tifffile
+
+    if values.ndim == 2 and values.dtype.kind == "u":
+        PIL.Image.fromarray(values).save(folder / f"{name}.png")
+        return
+    tifffile.imwrite(folder / f"{name}.tif", values, photometric="minisblack")
+
+
+@contextmanager
+def _staging(output: Path) -> Iterator[Path]:
+    """Lend a hidden folder inside `output`, and turn the disk's refusals into ours."""
+    made = _missing_folders(output)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".medvlseg-", dir=output) as staging:
+            yield Path(staging)
+    except OSError as error:
+        _remove(made)
+        reason = error.strerror or f"the disk may be full: {error}"
+        msg = f"{output}: cannot write here ({reason}); free space or choose another"
+        raise OutputError(msg) from error
+    except BaseException:
+        _remove(made)
+        raise
+
+
+def _missing_folders(output: Path) -> list[Path]:
+    """Return the folders that have to be made, the innermost first."""
+    return [path for path in (output, *output.parents) if not path.exists()]
+
+
+def _remove(folders: list[Path]) -> None:
+    """Remove the folders that we made, where nothing is in them."""
+    for folder in folders:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
