@@ -115,6 +115,18 @@ print(*sorted(set(sys.argv[1:]) & set(sys.modules)))
     assert _run(code, *HEAVY).split() == []
 
 
+def test_importing_the_plugin_costs_a_running_napari_under_a_second() -> None:
+    code = f"""
+import importlib, time
+import napari, napari.layers, napari.qt
+start = time.process_time()
+for name in sorted({_contributed_objects()!r}):
+    importlib.import_module(name.partition(":")[0])
+print(time.process_time() - start)
+"""
+    assert float(_run(code)) < 1.0
+
+
 def test_importing_the_package_imports_no_gui_and_no_numpy() -> None:
     code = """
 import sys
