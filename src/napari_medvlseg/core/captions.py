@@ -102,7 +102,7 @@ def describe(mask: Mask, image: npt.NDArray[Any] | None = None) -> Attributes:
 
 
 def location(row: float, column: float, height: int, width: int) -> str:
-    """Name the ninth of the image in which a point lies: ``"top left"``, ``"center"``."""
+    """Name the ninth of the image where a point lies: ``"top left"``, ``"center"``."""
     vertical = _third(row / height, "top", "bottom")
     horizontal = _third(column / width, "left", "right")
     return " ".join(word for word in (vertical, horizontal) if word) or "center"
@@ -153,7 +153,11 @@ _FULL = (
     "{modality} showing {what} in the {where}",
 )
 _NO_PLACE = ("{what} in the {modality}", "{modality} showing {what}", "{what}")
-_UNDER = ("{plain} in the {modality}", "{plain} in the image", "{modality} with {plain}")
+_UNDER = (
+    "{plain} in the {modality}",
+    "{plain} in the image",
+    "{modality} with {plain}",
+)
 _OVER = (
     " The border is visible and the surrounding tissue looks different from it; "
     "the rest of the picture shows nothing else of note."

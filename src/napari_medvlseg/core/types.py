@@ -181,7 +181,8 @@ class Segmentation:
             return found
         above: npt.NDArray[np.bool_] = self.probability > self.threshold
         if self.min_foreground > 0:
-            above &= self._large_enough(above)
+            for index, mask in enumerate(above):
+                above[index] &= large_enough(mask, self.min_foreground, self.slice_axis)
         return above
 
     @property
@@ -195,13 +196,26 @@ class Segmentation:
         claims = (self.probability > self.threshold).sum(axis=0)
         return float((claims > 1).mean())
 
-    def _large_enough(self, above: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """Where, per prompt and picture, enough pixels lie above the threshold."""
-        picture_axes = tuple(
-            axis
-            for axis in range(1, above.ndim)
-            if self.slice_axis is None or axis != self.slice_axis + 1
-        )
-        share = above.mean(axis=picture_axes, keepdims=True)
-        enough: npt.NDArray[np.bool_] = share >= self.min_foreground
-        return enough
+
+def large_enough(
+    mask: npt.NDArray[np.bool_], min_foreground: float, slice_axis: int | None
+) -> npt.NDArray[np.bool_]:
+    """Tell, per picture, whether the mask covers enough of it to count as found.
+
+    Parameters
+    ----------
+    mask : (*spatial) bool
+    min_foreground : float
+        Share of a picture's pixels.
+    slice_axis : int, optional
+        Spatial axis of the pictures of a volume; without it there is one picture.
+
+    Returns
+    -------
+    bool, of a shape that broadcasts to `mask`
+    """
+    axes = tuple(axis for axis in range(mask.ndim) if axis != slice_axis)
+    enough: npt.NDArray[np.bool_] = (
+        mask.mean(axis=axes, keepdims=True) >= min_foreground
+    )
+    return enough

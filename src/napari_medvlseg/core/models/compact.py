@@ -11,7 +11,7 @@ Symbols: B batch, L words, H x W pixels of the input, D channels of the fusion.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,9 @@ from torch.nn import functional
 from napari_medvlseg.core.backbones.efficientnet import CHANNELS, efficientnet_lite0
 from napari_medvlseg.core.backbones.minilm import TEXT_DIM
 from napari_medvlseg.core.models.fusion import BiFusion, position_features
-from napari_medvlseg.core.models.probabilistic_attention import NoiseSource
+
+if TYPE_CHECKING:
+    from napari_medvlseg.core.models.probabilistic_attention import NoiseSource
 
 POSITION_BANDS = 4
 FUSED_LEVELS = (4, 3, 2)
@@ -170,14 +172,14 @@ class Compact(nn.Module):
         seen = self.to_vision_embedding(pixels.mean(dim=(-2, -1)))
         said = self.to_text_embedding(summary)
         return CompactOutput(
-            logits, functional.normalize(seen, dim=-1), functional.normalize(said, dim=-1)
+            logits,
+            functional.normalize(seen, dim=-1),
+            functional.normalize(said, dim=-1),
         )
 
     def _mask_logits(self, pixels: Tensor, pyramid: Pyramid, vector: Tensor) -> Tensor:
         """Climb to stride 2 and compare every pixel with the words' vector."""
-        for level, reduce, refine in zip(
-            (1, 0), self.reduce, self.refine, strict=True
-        ):
+        for level, reduce, refine in zip((1, 0), self.reduce, self.refine, strict=True):
             skip = pyramid.levels[level]
             pixels = refine(_upscale(reduce(pixels), skip) + skip)
         weight, bias = vector[:, :-1], vector[:, -1]

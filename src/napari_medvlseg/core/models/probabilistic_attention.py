@@ -86,7 +86,9 @@ class ProbabilisticCrossAttention(nn.Module):
         """
         q = self._split(self.to_query(query))  # (B, M, Q, E)
         key_mean, key_var = _gaussian(self.to_key(context), self.norm_key)
-        weight = self._weights(q, self._split(key_mean), self._split(key_var), context_mask)
+        weight = self._weights(
+            q, self._split(key_mean), self._split(key_var), context_mask
+        )
         value_mean, value_var = _gaussian(self.to_value(context), self.norm_value)
         epsilon = noise(tuple(value_mean.shape)).to(value_mean)  # (B, K, D)
         value = self._split(value_mean + value_var.sqrt() * epsilon)

@@ -23,7 +23,9 @@ STRIDE = 32
 """Sides of a network's input are multiples of it."""
 
 
-def to_network_range(picture: npt.NDArray[Any]) -> Tensor:
+def to_network_range(
+    picture: npt.NDArray[Any], limits: tuple[float, float] | None = None
+) -> Tensor:
     """Return (3, H, W) float32 in [-1, 1].
 
     Eight-bit pictures keep their range; others are stretched between percentiles of
@@ -32,6 +34,8 @@ def to_network_range(picture: npt.NDArray[Any]) -> Tensor:
     Parameters
     ----------
     picture : (H, W) or (H, W, 3 | 4)
+    limits : (black, white), optional
+        `value_range` of the picture, or of the volume it belongs to.
 
     Raises
     ------
@@ -40,10 +44,7 @@ def to_network_range(picture: npt.NDArray[Any]) -> Tensor:
     """
     if picture.ndim == 3:
         picture = picture[..., :3]
-    if picture.dtype == np.uint8:
-        unit = picture.astype(np.float32) / 255
-    else:
-        unit = _stretch(picture)
+    unit = _stretch(picture, *(limits or value_range(picture)))
     tensor = torch.from_numpy(np.ascontiguousarray(unit)) * 2 - 1
     if tensor.ndim == 2:
         return tensor.expand(3, -1, -1)
@@ -86,11 +87,15 @@ def resize(pixels: Tensor, height: int, width: int) -> Tensor:
     return resized
 
 
-def _stretch(picture: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Map percentiles to [0, 1]; a constant picture becomes mid-grey."""
-    low, high = value_range(picture)
-    values = np.nan_to_num(picture.astype(np.float32), nan=low, posinf=high, neginf=low)
+def _stretch(
+    picture: npt.NDArray[Any], low: float, high: float
+) -> npt.NDArray[np.float32]:
+    """Map [low, high] to [0, 1]; a constant picture becomes mid-grey."""
+    values = picture.astype(np.float32)
+    if picture.dtype.kind == "f":
+        values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
     if high <= low:
         return np.full(picture.shape, 0.5, dtype=np.float32)
-    unit: npt.NDArray[np.float32] = ((values - low) / (high - low)).clip(0, 1)
-    return unit.astype(np.float32)
+    values -= low
+    values /= high - low
+    return np.clip(values, 0, 1, out=values)

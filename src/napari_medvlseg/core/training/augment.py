@@ -55,7 +55,11 @@ def draw_pose(upright: bool, generator: torch.Generator) -> Pose:  # noqa: FBT00
 
 
 def warp(
-    images: Tensor, masks: Tensor, poses: list[Pose], size: int, generator: torch.Generator
+    images: Tensor,
+    masks: Tensor,
+    poses: list[Pose],
+    size: int,
+    generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """Turn over, rotate, scale and shift a batch, and resize it.
 
@@ -113,7 +117,9 @@ def shift_appearance(images: Tensor, generator: torch.Generator) -> Tensor:
     colourful = (torch.rand(count, 1, 1, 1, generator=generator) < 0.7).float()
     balance = 1 + colourful * (uniform(0.9, 1.1, 3) - 1)
     unit = unit * uniform(0.8, 1.2) * balance + uniform(-0.08, 0.08)
-    blurred = functional.avg_pool2d(unit, 3, stride=1, padding=1, count_include_pad=False)
+    blurred = functional.avg_pool2d(
+        unit, 3, stride=1, padding=1, count_include_pad=False
+    )
     unit = torch.lerp(unit, blurred, uniform(-0.6, 1.0))
     strength = uniform(0.0, 0.03)
     unit = unit + strength * torch.randn(unit.shape, generator=generator)

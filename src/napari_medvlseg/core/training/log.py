@@ -39,7 +39,7 @@ class TrainingLog:
 
     def _draw(self, sets: list[str]) -> None:
         """Draw both curves."""
-        from matplotlib.figure import Figure  # noqa: PLC0415 - only here
+        from matplotlib.figure import Figure
 
         figure = Figure(figsize=(10, 4), layout="constrained")
         left, right = figure.subplots(1, 2)

@@ -26,17 +26,13 @@ def segmentation_loss(logits: Tensor, reference: Tensor) -> Tensor:
     ----------
     logits, reference : (B, 1, H, W)
     """
-    dice = DiceLoss(
-        sigmoid=True, smooth_nr=DICE_SMOOTHING, smooth_dr=DICE_SMOOTHING
-    )
+    dice = DiceLoss(sigmoid=True, smooth_nr=DICE_SMOOTHING, smooth_dr=DICE_SMOOTHING)
     overlap: Tensor = dice(logits, reference)
     likelihood = functional.binary_cross_entropy_with_logits(logits, reference)
     return SEGMENTATION_WEIGHT * (overlap + likelihood)
 
 
-def soft_contrastive_loss(
-    vision: Tensor, text: Tensor, temperature: float
-) -> Tensor:
+def soft_contrastive_loss(vision: Tensor, text: Tensor, temperature: float) -> Tensor:
     """Return MedCLIPSeg's soft patch-level contrastive loss (equations 20 to 22).
 
     Parameters

@@ -315,7 +315,7 @@ def _train_mode(model: Compact) -> None:
 
 
 def _depthwise_in_float32(model: nn.Module) -> None:
-    """Keep depthwise convolutions out of bfloat16, whose backward pass is slow there."""
+    """Keep depthwise convolutions in float32: bfloat16 slows their backward pass."""
 
     def in_float32(convolution: nn.Conv2d) -> None:
         original = convolution.forward

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from napari_medvlseg.core.io.read import read
 from torch.nn import functional
 
 from napari_medvlseg.core.captions import caption_case, location
 from napari_medvlseg.core.datasets import list_cases
+from napari_medvlseg.core.io.read import read
 from napari_medvlseg.core.preprocess.pixels import to_network_range
 from napari_medvlseg.core.targets import MISMATCHED, TARGETS, TargetInfo
 from napari_medvlseg.core.training.augment import (
@@ -53,7 +53,10 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "right lung": ("the patient's right lung",),
     "retinal vessels": ("blood vessels", "retinal blood vessels", "vessels"),
     "cell nuclei": ("nuclei", "nucleus", "stained nuclei"),
-    "white blood cell nucleus": ("nucleus of the white blood cell", "leukocyte nucleus"),
+    "white blood cell nucleus": (
+        "nucleus of the white blood cell",
+        "leukocyte nucleus",
+    ),
     "white blood cell cytoplasm": (
         "cytoplasm",
         "cytoplasm of the white blood cell",
@@ -125,9 +128,7 @@ def batches(
         yield [samples[i] for i in order[start : start + batch_size]]
 
 
-def make_batch(
-    chosen: list[Sample], size: int, generator: torch.Generator
-) -> Batch:
+def make_batch(chosen: list[Sample], size: int, generator: torch.Generator) -> Batch:
     """Augment pictures and masks, and word a prompt for each."""
     cut = [_window(sample, generator) for sample in chosen]
     images = torch.stack([to_network_range(image) for image, _ in cut])

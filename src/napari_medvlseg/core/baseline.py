@@ -1,0 +1,38 @@
+"""The plainest way to draw samples: what `medvlseg bench` compares with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_medvlseg.core.preprocess.pixels import resize, to_network_range
+from napari_medvlseg.core.sampling import DrawNoise, Place
+from napari_medvlseg.core.uncertainty import RunningStatistics
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from napari_medvlseg.core.config import SegmentConfig
+    from napari_medvlseg.core.predictor import Predictor
+    from napari_medvlseg.core.types import Image
+
+
+def naive_loop(
+    predictor: Predictor, image: Image, prompt: str, config: SegmentConfig
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Segment a picture as plainly as can be: the baseline of `medvlseg bench`.
+
+    Every draw runs both encoders again, alone and without any memory; the noise is
+    that of `segment`. Returns mean probability and mean entropy on the input's grid,
+    each (h, w), of the whole picture.
+    """
+    pixels = to_network_range(image.voxels)
+    side = predictor.card.input.size
+    statistics = RunningStatistics()
+    for draw in range(config.num_samples):
+        predictor.forget()
+        pyramid = predictor.pyramid(resize(pixels, side, side))
+        noise = DrawNoise(config.seed, [draw], Place())
+        statistics.add(predictor.draw(pyramid, predictor.words(prompt), 1, noise))
+    probability, entropy = statistics.means().numpy()
+    return probability, entropy

@@ -1,0 +1,282 @@
+"""Model bundles: folders that hold weights, configuration, card and figures.
+
+Nothing in a bundle is unpickled or executed. This module does not import torch: it
+answers what a menu asks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_medvlseg.core.config import cache_folder
+from napari_medvlseg.core.errors import CheckpointError, OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+CARD = "card.md"
+FIGURES = "figures.json"
+SUMS = "SHA256SUMS"
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """Something that a model was taught to find."""
+
+    name: str
+    synonyms: tuple[str, ...]
+    modality: str
+    """The kind of picture, as it follows "in the"."""
+    example: str
+    """A full prompt that works well."""
+    tiling: str
+    """``"whole"`` or ``"tile"``: how a large picture is best segmented."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """What a 2D network takes."""
+
+    size: int
+    """Pixels a side to which a whole picture is resized."""
+    tile: int
+    """Pixels a side of a window of a large picture, at full resolution."""
+    overlap: float
+    """Share of a tile that its neighbour repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a bundle says about its model."""
+
+    model_id: str
+    title: str
+    summary: str
+    licence: str
+    intended_use: str
+    concepts: tuple[Concept, ...]
+    input: InputSpec
+    min_foreground: float
+    """Smallest share of a picture's pixels that counts as found."""
+    parameters: int
+    """Trained ones."""
+    network: Mapping[str, Any]
+    """Architecture's name and configuration."""
+    figures: Mapping[str, Any]
+    sha256: str
+    """Of the weights."""
+    path: Path
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The kinds of picture it knows."""
+        return tuple(dict.fromkeys(concept.modality for concept in self.concepts))
+
+    def concept_of(self, prompt: str) -> Concept | None:
+        """Return the concept whose name or synonym is the longest in the prompt."""
+        text = f" {prompt.lower()} "
+        named = [
+            (len(word), concept)
+            for concept in self.concepts
+            for word in (concept.name, *concept.synonyms)
+            if word.lower() in text
+        ]
+        return max(named, key=lambda pair: pair[0])[1] if named else None
+
+
+def list_models() -> list[ModelCard]:
+    """Return the cards of the models that are bundled or installed."""
+    found: dict[str, ModelCard] = {}
+    for root in _roots():
+        if root.is_dir():
+            for folder in sorted(root.iterdir()):
+                if (folder / CONFIG).is_file():
+                    found.setdefault(folder.name, read_card(folder))
+    return list(found.values())
+
+
+def model_card(model: str) -> ModelCard:
+    """Return the card of a model id, or of a bundle's folder.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such model, or its card is damaged.
+    """
+    for root in _roots():
+        if model and Path(model).name == model and (root / model / CONFIG).is_file():
+            return read_card(root / model)
+    if (Path(model) / CONFIG).is_file():
+        return read_card(Path(model))
+    known = ", ".join(card.model_id for card in list_models()) or "none"
+    msg = f"expected a model id ({known}) or the folder of a bundle, got {model!r}"
+    raise CheckpointError(msg)
+
+
+def card_text(model: str) -> str:
+    """Return the model card, in Markdown."""
+    path = model_card(model).path / CARD
+    return path.read_text(encoding="utf-8")
+
+
+def read_card(folder: Path) -> ModelCard:
+    """Read a bundle's configuration and figures.
+
+    Raises
+    ------
+    CheckpointError
+        If a file is absent or not as expected.
+    """
+    config = _read_json(folder / CONFIG)
+    if config.get("format") != FORMAT:
+        msg = (
+            f"{folder}: expected a bundle of format {FORMAT}, got "
+            f"{config.get('format')!r}; update napari-medvlseg or export it again"
+        )
+        raise CheckpointError(msg)
+    try:
+        return ModelCard(
+            model_id=config["model_id"],
+            title=config["title"],
+            summary=config["summary"],
+            licence=config["licence"],
+            intended_use=config["intended_use"],
+            concepts=tuple(
+                Concept(**{**entry, "synonyms": tuple(entry["synonyms"])})
+                for entry in config["concepts"]
+            ),
+            input=InputSpec(**config["input"]),
+            min_foreground=float(config["min_foreground"]),
+            parameters=int(config["parameters"]),
+            network=config["network"],
+            figures=_read_json(folder / FIGURES),
+            sha256=_read_sums(folder)[WEIGHTS],
+            path=folder,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"{folder / CONFIG}: expected the fields of a bundle, {error} is wrong"
+        raise CheckpointError(msg) from error
+
+
+def verify(card: ModelCard) -> None:
+    """Compare every file of a bundle with its SHA-256.
+
+    Raises
+    ------
+    CheckpointError
+        If a file is absent, cut off or changed.
+    """
+    for name, expected in _read_sums(card.path).items():
+        path = card.path / name
+        found = sha256_of(path) if path.is_file() else "nothing"
+        if found != expected:
+            msg = (
+                f"{path}: expected SHA-256 {expected[:12]}, got {found[:12]}; "
+                "the bundle is damaged, install it again"
+            )
+            raise CheckpointError(msg)
+
+
+def write_bundle(
+    folder: Path,
+    *,
+    weights: bytes,
+    config: Mapping[str, Any],
+    card: str,
+    figures: Mapping[str, Any],
+) -> None:
+    """Write a bundle beside its place, then move it there.
+
+    Parameters
+    ----------
+    folder : Path
+        Is replaced if it holds a bundle.
+    weights : bytes
+        In the safetensors format.
+    config, figures : mapping
+    card : str
+        Markdown.
+
+    Raises
+    ------
+    OutputError
+        If the disk refuses.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    contents = {
+        WEIGHTS: weights,
+        CONFIG: _json({"format": FORMAT, **config}),
+        CARD: card.encode(),
+        FIGURES: _json(figures),
+    }
+    sums = [
+        f"{hashlib.sha256(data).hexdigest()}  {name}" for name, data in contents.items()
+    ]
+    contents[SUMS] = ("\n".join(sums) + "\n").encode()
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        for name, data in contents.items():
+            (partial / name).write_bytes(data)
+        partial.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        msg = f"{folder}: expected to write a bundle, the disk refused ({error})"
+        raise OutputError(msg) from error
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _roots() -> tuple[Path, ...]:
+    """Where bundles lie: in the package, then in the user's cache."""
+    packaged = Path(str(files("napari_medvlseg") / "bundles"))
+    return packaged, cache_folder() / "models"
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    """Return readable JSON."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        msg = f"{path}: expected a bundle's JSON file, cannot read it ({error})"
+        raise CheckpointError(msg) from error
+    if not isinstance(value, dict):
+        msg = f"{path}: expected a JSON object, got {type(value).__name__}"
+        raise CheckpointError(msg)
+    return value
+
+
+def _read_sums(folder: Path) -> dict[str, str]:
+    """Return the expected SHA-256 by file name."""
+    try:
+        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        msg = f"{folder / SUMS}: expected the hashes of a bundle ({error})"
+        raise CheckpointError(msg) from error
+    pairs = (line.split(maxsplit=1) for line in lines if line.strip())
+    sums = {pair[1].strip(): pair[0] for pair in pairs if len(pair) == 2}
+    if WEIGHTS not in sums:
+        msg = f"{folder / SUMS}: expected a line for {WEIGHTS}, found none"
+        raise CheckpointError(msg)
+    return sums

@@ -1,0 +1,70 @@
+"""The maps of a result on the image's grid, filled in picture by picture."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_medvlseg.core.postprocess import to_labels
+from napari_medvlseg.core.uncertainty import (
+    MAX_BINARY_ENTROPY,
+    binary_entropy,
+    mutual_information,
+)
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Map = npt.NDArray[np.float32]
+    Window = tuple[slice | int, ...]
+
+
+class Maps:
+    """Probability, entropies and labels of P prompts.
+
+    Predictive entropy is computed from the probability on this grid; the expected
+    entropy comes interpolated; the mutual information is their difference.
+    """
+
+    def __init__(
+        self,
+        prompts: int,
+        shape: tuple[int, ...],
+        *,
+        threshold: float,
+        min_foreground: float,
+    ) -> None:
+        self._threshold = threshold
+        self._min_foreground = min_foreground
+        self.probability: Map = np.zeros((prompts, *shape), np.float32)
+        self.predictive_entropy: Map = np.zeros_like(self.probability)
+        self.expected_entropy: Map = np.zeros_like(self.probability)
+        self.mutual_information: Map = np.zeros_like(self.probability)
+        self.labels: npt.NDArray[np.integer[Any]] = to_labels(
+            self.probability, threshold
+        )
+
+    def enter(self, row: int, window: Window, probability: Map, entropy: Map) -> None:
+        """Enter mean probability and mean entropy, each (H, W), of one prompt."""
+        at = (row, *window)
+        probability = np.clip(probability, 0, 1)
+        total = binary_entropy(probability)
+        expected = np.clip(entropy, 0, MAX_BINARY_ENTROPY)
+        self.probability[at] = probability
+        self.predictive_entropy[at] = total
+        self.expected_entropy[at] = expected
+        self.mutual_information[at] = mutual_information(total, expected)
+
+    def label(self, window: Window) -> None:
+        """Label one picture from its probability."""
+        self.labels[window] = to_labels(
+            self.probability[(slice(None), *window)],
+            self._threshold,
+            self._min_foreground,
+        )
+
+    def copy(self) -> Maps:
+        """Return maps that later pictures and draws do not change."""
+        return copy.deepcopy(self)

@@ -1,0 +1,212 @@
+"""A loaded promptable model, and what it remembers between runs.
+
+Symbols: S draws, L words, h x w pixels of the network's input.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import torch
+from torch.nn import functional
+
+from napari_medvlseg.core.backbones.minilm import MiniLM, find_minilm
+from napari_medvlseg.core.bundle import model_card
+from napari_medvlseg.core.errors import DeviceError
+from napari_medvlseg.core.models.build import build_network
+from napari_medvlseg.core.types import Prompt
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_medvlseg.core.bundle import ModelCard
+    from napari_medvlseg.core.models.compact import Compact, Pyramid
+    from napari_medvlseg.core.models.probabilistic_attention import NoiseSource
+
+REMEMBERED_PROMPTS = 256
+REMEMBERED_PICTURES = 32
+"""Some 2 to 4 MB each."""
+
+T = TypeVar("T")
+
+
+class Predictor:
+    """A model on a device.
+
+    Keeps the word vectors of prompts and the noise-free features of pictures, so that
+    a second prompt on the same picture costs only the draws.
+
+    Parameters
+    ----------
+    network : Compact
+    text : MiniLM
+    card : ModelCard
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    precision : str
+        ``auto``, ``float32`` or ``bfloat16``.
+    """
+
+    def __init__(
+        self,
+        network: Compact,
+        text: MiniLM,
+        card: ModelCard,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> None:
+        self.device = choose_device(device)
+        self.precision = choose_precision(precision, self.device)
+        self.card = card
+        self.network = network.to(self.device)
+        self._text = text
+        self._words: _Recent[tuple[Tensor, Tensor]] = _Recent(REMEMBERED_PROMPTS)
+        self._pyramids: _Recent[Pyramid] = _Recent(REMEMBERED_PICTURES)
+
+    @classmethod
+    def load(
+        cls, model: str = "compact", *, device: str = "auto", precision: str = "auto"
+    ) -> Predictor:
+        """Load a model by its id or its bundle's folder.
+
+        Raises
+        ------
+        CheckpointError
+            If there is no such model, or it is damaged.
+        DeviceError
+            If the device is not there.
+        """
+        card = model_card(model)
+        network = build_network(card)
+        text = MiniLM(find_minilm())
+        return cls(network, text, card, device=device, precision=precision)
+
+    def words(self, prompt: str) -> tuple[Tensor, Tensor]:
+        """Return a prompt's projected words (1, L, D) and their mask (1, L).
+
+        Raises
+        ------
+        PromptError
+            If the prompt is empty, too long or in another script.
+        """
+        text = Prompt(prompt).text
+        known = self._words.get(text)
+        if known is None:
+            hidden = self._text.encode(text)[None].to(self.device)
+            with torch.inference_mode(), self._autocast():
+                words = self.network.encode_words(hidden)
+            mask = torch.ones(words.shape[:2], dtype=torch.bool, device=self.device)
+            known = self._words.put(text, (words, mask))
+        return known
+
+    def pyramid(self, pixels: Tensor) -> Pyramid:
+        """Return the noise-free features of a picture (3, h, w) in [-1, 1]."""
+        key = hashlib.blake2b(pixels.numpy().tobytes(), digest_size=16).hexdigest()
+        known = self._pyramids.get(f"{key} {tuple(pixels.shape)}")
+        if known is None:
+            batch = pixels[None].to(self.device, memory_format=torch.channels_last)
+            with torch.inference_mode(), self._autocast():
+                features = self.network.encode_image(batch)
+            known = self._pyramids.put(f"{key} {tuple(pixels.shape)}", features)
+        return known
+
+    def draw(
+        self,
+        pyramid: Pyramid,
+        words: tuple[Tensor, Tensor],
+        count: int,
+        noise: NoiseSource,
+    ) -> Tensor:
+        """Return the logits of several draws on the grid of the input, (S, h, w)."""
+        vectors, mask = words
+        with torch.inference_mode():
+            with self._autocast():
+                output = self.network.draw(
+                    pyramid.expand(count),
+                    vectors.expand(count, -1, -1),
+                    mask.expand(count, -1),
+                    noise,
+                )
+            size = [2 * side for side in output.logits.shape[-2:]]
+            logits = functional.interpolate(
+                output.logits.float(), size, mode="bilinear", align_corners=False
+            )
+        return logits[:, 0].cpu()
+
+    def forget(self) -> None:
+        """Drop the remembered words and features."""
+        self._words.clear()
+        self._pyramids.clear()
+
+    def _autocast(self) -> torch.autocast:
+        """Return the context of the chosen precision."""
+        enabled = self.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+
+
+def choose_device(device: str) -> torch.device:
+    """Return the device asked for; ``auto`` is the quickest that is there.
+
+    Raises
+    ------
+    DeviceError
+        If it is not there.
+    """
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if device == "auto":
+        return torch.device(next(name for name, ok in there.items() if ok))
+    if not there.get(device, False):
+        usable = ", ".join(name for name, ok in there.items() if ok)
+        msg = f"expected a device of this machine ({usable}), got {device!r}"
+        raise DeviceError(msg)
+    return torch.device(device)
+
+
+def choose_precision(precision: str, device: torch.device) -> str:
+    """Return the precision asked for; ``auto`` is bfloat16 where it is quick."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        quick = torch.cuda.is_bf16_supported()
+    else:
+        quick = device.type == "cpu" and _cpu_is_quick_at_bfloat16()
+    return "bfloat16" if quick else "float32"
+
+
+def _cpu_is_quick_at_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 matrices itself."""
+    get_capabilities = getattr(torch.cpu, "get_capabilities", dict)  # since 2.10
+    capabilities = get_capabilities()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+class _Recent(Generic[T]):
+    """The values that were used last."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._values: OrderedDict[str, T] = OrderedDict()
+
+    def get(self, key: str) -> T | None:
+        """Return a value, if it is remembered."""
+        if key in self._values:
+            self._values.move_to_end(key)
+        return self._values.get(key)
+
+    def put(self, key: str, value: T) -> T:
+        """Remember a value, and forget the one used longest ago."""
+        self._values[key] = value
+        if len(self._values) > self._size:
+            self._values.popitem(last=False)
+        return value
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._values.clear()

@@ -1,0 +1,82 @@
+"""How sure a model is: entropies in nats, from running sums over the draws.
+
+Symbols: S draws, H x W pixels. For a yes/no question the entropies are binary, at
+most ln 2:
+
+- predictive entropy (total): H[mean of p]
+- expected entropy (aleatoric): mean of H[p]
+- mutual information (epistemic): their difference
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from torch import Tensor
+
+    Map = npt.NDArray[np.float32]
+
+MAX_BINARY_ENTROPY = float(np.log(2))
+"""Nats: complete doubt about a yes/no question."""
+
+
+def binary_entropy(probability: Map) -> Map:
+    """Return -p ln p - (1 - p) ln(1 - p) in nats; 0 at certainty."""
+    p = np.clip(probability, 0, 1, dtype=np.float32)
+    q = 1 - p
+    tiny = np.finfo(np.float32).tiny
+    entropy: Map = -(p * np.log(p + tiny) + q * np.log(q + tiny))
+    return np.clip(entropy, 0, MAX_BINARY_ENTROPY, out=entropy)
+
+
+def binary_entropy_of_logits(logits: Tensor) -> Tensor:
+    """Return the entropy of sigmoid(logits) in nats, exact for large ones too."""
+    return functional.softplus(logits) - logits * logits.sigmoid()
+
+
+def mutual_information(predictive_entropy: Map, expected_entropy: Map) -> Map:
+    """Return their difference, clipped at 0, in nats."""
+    information: Map = predictive_entropy - expected_entropy
+    return np.clip(information, 0, None, out=information)
+
+
+class RunningStatistics:
+    """Sums over draws: memory does not grow with their number.
+
+    Probabilities are averaged, not logits.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._probability: Tensor | None = None
+        self._entropy: Tensor | None = None
+
+    def add(self, logits: Tensor) -> None:
+        """Take in a batch of draws, (S, H, W)."""
+        probability = logits.sigmoid().sum(dim=0)
+        entropy = binary_entropy_of_logits(logits).sum(dim=0)
+        if self._probability is None or self._entropy is None:
+            self._probability, self._entropy = probability, entropy
+        else:
+            self._probability = self._probability + probability
+            self._entropy = self._entropy + entropy
+        self.count += logits.shape[0]
+
+    def means(self) -> Tensor:
+        """Return mean probability and mean entropy, (2, H, W).
+
+        Raises
+        ------
+        ValueError
+            If no draw was taken in.
+        """
+        if self._probability is None or self._entropy is None:
+            msg = "no draw was added yet"
+            raise ValueError(msg)
+        return torch.stack([self._probability, self._entropy]) / self.count
