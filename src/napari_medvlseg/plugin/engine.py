@@ -1,0 +1,164 @@
+"""The core's models as the widget runs them: imported late, loaded once, one at a time.
+
+Nothing here imports torch before the first run.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import ModuleType
+
+    from napari_medvlseg.core.config import SegmentConfig
+    from napari_medvlseg.core.predictor import Predictor
+    from napari_medvlseg.core.types import Image, Segmentation
+
+
+class StepLike(Protocol):
+    """One advance of a run: how far it is, and the result so far."""
+
+    @property
+    def done(self) -> int:
+        """Parts of the work that are done."""
+        ...
+
+    @property
+    def total(self) -> int:
+        """Parts of the work altogether."""
+        ...
+
+    @property
+    def snapshot(self) -> Callable[[], Segmentation]:
+        """Returns the result so far; valid until the next step is asked for."""
+        ...
+
+
+class StepsFunction(Protocol):
+    """What runs a model: image, prompts, model id, choices -> steps."""
+
+    def __call__(
+        self,
+        image: Image,
+        prompts: Sequence[str],
+        model: str,
+        config: SegmentConfig,
+        /,
+    ) -> Iterator[StepLike]:
+        """Run the model, lazily."""
+        ...
+
+
+class Engine:
+    """Runs the core's models, and keeps the last one that was loaded.
+
+    A run that was cancelled may still be inside its last step when the next begins;
+    a lock keeps the two from using the model at once.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loaded: tuple[tuple[str, str, str], Predictor] | None = None
+        self._threads = TorchThreads()
+
+    def __call__(
+        self, image: Image, prompts: Sequence[str], model: str, config: SegmentConfig
+    ) -> Iterator[StepLike]:
+        """Load the model if it is another one, and return the steps of a run."""
+        with self._lock, without_triton():
+            from napari_medvlseg.core.pipeline import segment_steps  # brings torch
+
+            self._threads.spare_one()
+            predictor = self._predictor(model, config)
+        return self._in_turn(segment_steps(image, prompts, predictor, config))
+
+    def close(self) -> None:
+        """Give torch its threads back."""
+        self._threads.restore()
+
+    def _in_turn(self, steps: Iterator[StepLike]) -> Iterator[StepLike]:
+        """Advance a run only while no other one uses the model."""
+        while True:
+            with self._lock:
+                step = next(steps, None)
+            if step is None:
+                return
+            yield step
+
+    def _predictor(self, model: str, config: SegmentConfig) -> Predictor:
+        """Return the loaded model."""
+        from napari_medvlseg.core.predictor import Predictor  # brings torch
+
+        key = (model, config.device, config.precision)
+        if self._loaded is None or self._loaded[0] != key:
+            self._loaded = None  # frees the other model before this one comes
+            predictor = Predictor.load(
+                model, device=config.device, precision=config.precision
+            )
+            self._loaded = key, predictor
+        return self._loaded[1]
+
+
+@contextmanager
+def without_triton() -> Iterator[None]:
+    """Let nothing import triton, torch's GPU compiler, which is not needed here.
+
+    Triton and Mesa's software OpenGL each bring an LLVM of their own. Where a viewer
+    has started OpenGL, importing triton ends the process with a segmentation fault.
+    """
+    is_ours = sys.modules.setdefault("triton", _ABSENT) is _ABSENT
+    try:
+        yield
+    finally:
+        if is_ours:
+            del sys.modules["triton"]
+
+
+_ABSENT = cast("ModuleType", None)
+"""What Python's import takes as "there is no such module"."""
+
+
+@dataclass(slots=True)
+class _Spared:
+    """Torch's threads belong to the process, so open viewers are counted here."""
+
+    viewers: int = 0
+    threads_before: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+_SPARED = _Spared()
+
+
+class TorchThreads:
+    """One CPU thread less for torch while a viewer is open, so that it stays fluid."""
+
+    def __init__(self) -> None:
+        self._spares = False
+
+    def spare_one(self) -> None:
+        """Take a thread from torch; call it on the thread that computes."""
+        import torch
+
+        with _SPARED.lock:
+            if _SPARED.viewers == 0:
+                _SPARED.threads_before = torch.get_num_threads()
+            if not self._spares:
+                _SPARED.viewers += 1
+                self._spares = True
+            torch.set_num_threads(max(1, _SPARED.threads_before - 1))
+
+    def restore(self) -> None:
+        """Give it back, unless another viewer still spares it."""
+        with _SPARED.lock:
+            if not self._spares:
+                return
+            self._spares = False
+            _SPARED.viewers -= 1
+            if _SPARED.viewers == 0:
+                sys.modules["torch"].set_num_threads(_SPARED.threads_before)

@@ -1,0 +1,73 @@
+"""What a segmentation says about each prompt, in numbers and in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_medvlseg.core.postprocess import to_labels
+
+if TYPE_CHECKING:
+    from napari_medvlseg.core.types import Segmentation
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Whether one prompt was found, and how much of it."""
+
+    label: int
+    prompt: str
+    is_present: bool
+    size: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Findings:
+    """A segmentation with what it says about each prompt."""
+
+    segmentation: Segmentation
+    each: tuple[Finding, ...]
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The prompts that were not found."""
+        return tuple(one.prompt for one in self.each if not one.is_present)
+
+
+def find(segmentation: Segmentation) -> Findings:
+    """Count each prompt's pixels."""
+    count = len(segmentation.prompts)
+    pixels = np.bincount(segmentation.labels.ravel(), minlength=count + 1)
+    each = [
+        Finding(label, prompt, present, _size(segmentation, int(pixels[label])))
+        for label, (prompt, present) in enumerate(
+            zip(segmentation.prompts, segmentation.present, strict=True), start=1
+        )
+    ]
+    return Findings(segmentation, tuple(each))
+
+
+def relabel(segmentation: Segmentation, threshold: float) -> Findings:
+    """Label anew from the probability, without the model."""
+    labels = to_labels(
+        segmentation.probability,
+        threshold,
+        segmentation.min_foreground,
+        segmentation.slice_axis,
+    )
+    return find(replace(segmentation, labels=labels, threshold=threshold))
+
+
+def _size(segmentation: Segmentation, pixels: int) -> str:
+    """Return a share of the image and, where the spacing is known, mm2 or mL."""
+    share = f"{pixels / segmentation.labels.size:.1%}"
+    if segmentation.units != "mm":
+        return share
+    edges = segmentation.affine[:3, :3]
+    if segmentation.labels.ndim == 3:
+        volume_ml = pixels * abs(float(np.linalg.det(edges))) / 1000
+        return f"{share}, {volume_ml:.3g} mL"
+    area_mm2 = pixels * float(np.linalg.norm(np.cross(edges[:, 0], edges[:, 1])))
+    return f"{share}, {area_mm2:.3g} mm²"

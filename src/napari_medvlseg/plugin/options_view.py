@@ -1,0 +1,244 @@
+"""Model, samples, extent, device and the rarer choices; builds the core's config."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QButtonGroup,
+    QCheckBox,
+    QComboBox,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QRadioButton,
+    QSlider,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+
+from napari_medvlseg.core.config import (
+    DEVICES,
+    MAX_SAMPLES,
+    TILINGS,
+    SegmentConfig,
+)
+from napari_medvlseg.plugin.controls import NUMBER_WIDTH, add_row, named
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_medvlseg.core.bundle import ModelCard
+    from napari_medvlseg.plugin.settings import Settings
+
+DEVICE_TEXTS = {
+    "auto": "Automatic",
+    "cpu": "CPU",
+    "cuda": "CUDA (NVIDIA)",
+    "mps": "MPS (Apple)",
+}
+TILING_TEXTS = {
+    "auto": "As the model advises",
+    "whole": "Whole image, resized",
+    "tile": "Overlapping tiles",
+}
+
+
+class OptionsView(QWidget):
+    """How a run is made; remembers the choices between sessions."""
+
+    model_changed = Signal(object)
+
+    def __init__(self, settings: Settings, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._settings = settings
+        self._cards: tuple[ModelCard, ...] = ()
+        self.model = named(QComboBox(self), "Model", "Which model segments the image")
+        self.summary = QLabel(self)
+        self.summary.setWordWrap(True)
+        self.summary.setTextInteractionFlags(
+            Qt.TextInteractionFlag.TextSelectableByMouse
+        )
+        self._make_samples()
+        self._make_extent()
+        self._make_rarer()
+        self._lay_out()
+        self._recall()
+        self.model.currentIndexChanged.connect(self._on_model_changed)
+
+    @property
+    def card(self) -> ModelCard | None:
+        """The chosen model's card; None where no model is there."""
+        number = self.model.currentIndex()
+        return self._cards[number] if 0 <= number < len(self._cards) else None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the whole volume is meant, and not the slice that is shown."""
+        return self.whole.isEnabled() and self.whole.isChecked()
+
+    @property
+    def keeps_old(self) -> bool:
+        """Whether a run with the same prompt leaves the earlier result alone."""
+        return not self.replace.isChecked()
+
+    def config(self, threshold: float) -> SegmentConfig:
+        """Return what the controls say."""
+        return SegmentConfig(
+            num_samples=self.samples.value(),
+            threshold=threshold,
+            device=str(self.device.currentData()),
+            tiling=str(self.tiling.currentData()),
+        )
+
+    def set_models(self, cards: Sequence[ModelCard]) -> None:
+        """Offer models; the remembered one is chosen if it is among them."""
+        self._cards = tuple(cards)
+        remembered = self._settings.recall("model", "compact")
+        self.model.clear()
+        for card in cards:
+            self.model.addItem(card.title, card.model_id)
+        self.model.setCurrentIndex(max(self.model.findData(remembered), 0))
+        self._on_model_changed()
+
+    def set_has_slices(self, *, has_slices: bool) -> None:
+        """Offer slice or volume only where the image has more than a slice."""
+        self.slice.setEnabled(has_slices)
+        self.whole.setEnabled(has_slices)
+
+    def remember(self) -> None:
+        """Keep the choices for the next session."""
+        self._settings.remember("samples", self.samples.value())
+        self._settings.remember("device", str(self.device.currentData()))
+        self._settings.remember("tiling", str(self.tiling.currentData()))
+        self._settings.remember("whole", self.whole.isChecked())
+        self._settings.remember("replace", self.replace.isChecked())
+        if self.card is not None:
+            self._settings.remember("model", self.card.model_id)
+
+    def _make_samples(self) -> None:
+        """Make the slider and the number of samples, which agree."""
+        tip = (
+            f"Monte Carlo draws, 1 to {MAX_SAMPLES}: more of them make the maps of "
+            "uncertainty smoother and take longer"
+        )
+        self.samples = named(QSpinBox(self), "Number of samples", tip)
+        self.samples.setRange(1, MAX_SAMPLES)
+        self.samples.setFixedWidth(NUMBER_WIDTH)
+        self.samples_slider = named(
+            QSlider(Qt.Orientation.Horizontal, self), "Number of samples, slider", tip
+        )
+        self.samples_slider.setRange(1, MAX_SAMPLES)
+        self.samples.valueChanged.connect(self.samples_slider.setValue)
+        self.samples_slider.valueChanged.connect(self.samples.setValue)
+
+    def _make_extent(self) -> None:
+        """Make the choice between a slice and the volume."""
+        self.slice = named(
+            QRadioButton("This slic&e", self),
+            "This slice",
+            "Segment the slice that the viewer shows; the result lies on that slice",
+        )
+        self.whole = named(
+            QRadioButton("Whole vol&ume", self),
+            "Whole volume",
+            "Segment every slice of the volume or film, one after the other",
+        )
+        self._extent = QButtonGroup(self)
+        self._extent.addButton(self.slice)
+        self._extent.addButton(self.whole)
+
+    def _make_rarer(self) -> None:
+        """Make the choices that are folded away."""
+        self.device = named(
+            QComboBox(self), "Device", "Where the model computes; auto takes a GPU"
+        )
+        for device in DEVICES:
+            self.device.addItem(DEVICE_TEXTS[device], device)
+        self.tiling = named(
+            QComboBox(self),
+            "Tiling",
+            "How a large image meets the model: resized whole, or in overlapping tiles "
+            "at full detail",
+        )
+        for tiling in TILINGS:
+            self.tiling.addItem(TILING_TEXTS[tiling], tiling)
+        self.replace = named(
+            QCheckBox("Replace t&he last result", self),
+            "Replace the last result of this prompt",
+            "Off: an earlier result of the same prompt stays, and the new layers get a "
+            "number",
+        )
+
+    def _lay_out(self) -> None:
+        """Put the common choices above and fold the rarer ones below."""
+        samples = QHBoxLayout()
+        samples.addWidget(self.samples_slider, 1)
+        samples.addWidget(self.samples)
+        samples_label = QLabel("&Samples", self)
+        samples_label.setBuddy(self.samples)
+        extent = QHBoxLayout()
+        extent.addWidget(self.slice)
+        extent.addWidget(self.whole)
+        extent.addStretch()
+        grid = QGridLayout()
+        grid.setColumnStretch(1, 1)
+        add_row(grid, "&Model", self.model)
+        grid.addWidget(self.summary, grid.rowCount(), 0, 1, 2)
+        row = grid.rowCount()
+        grid.addWidget(samples_label, row, 0)
+        grid.addLayout(samples, row, 1)
+        grid.addWidget(QLabel("Extent", self), row + 1, 0)
+        grid.addLayout(extent, row + 1, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(grid)
+        layout.addWidget(self._fold())
+
+    def _fold(self) -> QWidget:
+        """Return the rarer choices, folded away."""
+        self.more = QCollapsible("More options", self)
+        self.more.setDuration(0)
+        named(self.more.toggleButton(), "More options", "Device, tiling and region")
+        inside = QWidget(self.more)
+        self.more_grid = QGridLayout(inside)
+        self.more_grid.setContentsMargins(0, 0, 0, 0)
+        self.more_grid.setColumnStretch(1, 1)
+        add_row(self.more_grid, "&Device", self.device)
+        add_row(self.more_grid, "Tilin&g", self.tiling)
+        self.more_grid.addWidget(self.replace, self.more_grid.rowCount(), 0, 1, 2)
+        self.more.addWidget(inside)
+        return self.more
+
+    def _recall(self) -> None:
+        """Set what the last session left."""
+        recall = self._settings.recall
+        default = SegmentConfig()
+        self.samples.setValue(recall("samples", default.num_samples))
+        device = self.device.findData(recall("device", default.device))
+        self.device.setCurrentIndex(max(device, 0))
+        tiling = self.tiling.findData(recall("tiling", default.tiling))
+        self.tiling.setCurrentIndex(max(tiling, 0))
+        whole = recall("whole", default=False)
+        self.whole.setChecked(whole)
+        self.slice.setChecked(not whole)
+        self.replace.setChecked(recall("replace", default=False))
+
+    def _on_model_changed(self) -> None:
+        """Show the chosen model's summary."""
+        card = self.card
+        self.summary.setText(card.summary if card else "No model is installed.")
+        self.summary.setToolTip(_card_tip(card) if card else "")
+        self.model_changed.emit(card)
+
+
+def _card_tip(card: ModelCard) -> str:
+    """Return what the card says beside its summary."""
+    knows = ", ".join(concept.name for concept in card.concepts)
+    return (
+        f"{card.title}: {card.parameters / 1e6:.1f} million parameters. "
+        f"Intended use: {card.intended_use} Licence: {card.licence}. Knows: {knows}."
+    )

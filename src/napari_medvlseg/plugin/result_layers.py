@@ -1,0 +1,277 @@
+"""Results to layers: the only place that adds layers to the viewer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image, Labels
+from napari.utils.colormaps import DirectLabelColormap
+
+from napari_medvlseg.plugin.layers import MAPS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    import napari.components
+    import napari.layers
+    import numpy.typing as npt
+
+    from napari_medvlseg.core.types import Segmentation
+    from napari_medvlseg.plugin.frame import LayerFrame
+    from napari_medvlseg.plugin.worker import Job
+
+KEY = "medvlseg"
+"""Of what this plugin keeps in a layer's metadata."""
+
+MASK = "mask"
+KINDS = (MASK, *MAPS)
+MASK_OPACITY = 0.6
+MAX_NAME_CHARACTERS = 48
+
+PALETTE = (
+    "#56b4e9",
+    "#e69f00",
+    "#009e73",
+    "#f0e442",
+    "#cc79a7",
+    "#d55e00",
+    "#0072b2",
+    "#ffffff",
+)
+"""Okabe and Ito's colours, which the colour-blind can tell apart, bright ones first."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapStyle:
+    """How a kind of map is drawn, the same in every result so that they compare."""
+
+    title: str
+    colormap: str
+    limit: float
+    unit: str
+    blending: str
+    opacity: float
+
+
+STYLES = {
+    "probability": MapStyle("probability", "viridis", 1.0, "", "translucent", 0.7),
+    **{
+        name: MapStyle(title, "magma", math.log(2), " nats", "additive", 0.8)
+        for name, title in (
+            ("predictive_entropy", "predictive entropy"),
+            ("mutual_information", "mutual information"),
+            ("expected_entropy", "expected entropy"),
+        )
+    },
+}
+"""Entropies are added to the image, which shows through where the model is certain."""
+
+
+def is_result(layer: napari.layers.Layer) -> bool:
+    """Whether a layer was made by this plugin."""
+    return KEY in layer.metadata
+
+
+def label_color(label: int) -> str:
+    """Return the colour of a label, as ``#rrggbb``."""
+    return PALETTE[(label - 1) % len(PALETTE)]
+
+
+class Result:
+    """The layers of one run, which it refines, re-labels and hides.
+
+    Parameters
+    ----------
+    layers : LayerList
+        The viewer's.
+    job : Job
+        What was run.
+    frame : LayerFrame
+        Where the image lay when the run began.
+    """
+
+    def __init__(
+        self, layers: napari.components.LayerList, job: Job, frame: LayerFrame
+    ) -> None:
+        self.job = job
+        self.segmentation: Segmentation | None = None
+        self.is_edited = False
+        self._is_complete = False
+        self._layers = layers
+        self._frame = frame
+        self._made: dict[tuple[str, int], Any] = {}
+
+    @property
+    def mask(self) -> Any:
+        """The Labels layer, or None while it is not there."""
+        return self._made.get((MASK, 0))
+
+    @property
+    def layers(self) -> list[Any]:
+        """Those of its layers that the viewer still has."""
+        return [layer for layer in self._made.values() if layer in self._layers]
+
+    def owns(self, layer: object) -> bool:
+        """Whether a layer is one of this result's."""
+        return any(layer == made for made in self._made.values())
+
+    def show(
+        self, segmentation: Segmentation, shown: Collection[str], *, complete: bool
+    ) -> Iterator[None]:
+        """Add or refine the layers, one a step so that the window stays fluid.
+
+        A layer costs napari a tenth of a second, so those that are not shown come last.
+        """
+        self.segmentation = segmentation
+        active = self._layers.selection.active
+        for kind in KINDS:
+            if complete or kind in shown:
+                count = 1 if kind == MASK else len(segmentation.prompts)
+                for number in range(count):
+                    self._show_one((kind, number), kind in shown, complete=complete)
+                    yield
+        if active is not None and active in self._layers:
+            self._layers.selection.active = active
+
+    def relabel(self, segmentation: Segmentation) -> None:
+        """Take over the labels of another threshold."""
+        self.segmentation = segmentation
+        if self.mask in self._layers:
+            self.mask.data = self.job.cut.expand(segmentation.labels)
+            origin = self._origin((MASK, 0), complete=self._is_complete)
+            self.mask.metadata = origin
+
+    def set_shown(self, shown: Collection[str]) -> None:
+        """Show these kinds of layers and hide the others."""
+        for (kind, _), layer in self._made.items():
+            layer.visible = kind in shown
+
+    def remove(self) -> None:
+        """Take the layers out of the viewer."""
+        for layer in self.layers:
+            self._layers.remove(layer)
+
+    def voxel_at(self, world: tuple[float, ...]) -> tuple[int, ...] | None:
+        """Return the index into the maps at a place in the world; None beside them."""
+        if self.mask not in self._layers or self.segmentation is None:
+            return None
+        data = self.mask.world_to_data(world[-self.mask.ndim :])
+        index = np.rint(np.asarray(data, float)).astype(int)
+        if (index < 0).any() or (index >= self.mask.data.shape).any():
+            return None
+        return tuple(int(index[axis]) for axis in self.job.cut.kept)
+
+    def _show_one(
+        self,
+        which: tuple[str, int],
+        is_shown: bool,  # noqa: FBT001 - private
+        *,
+        complete: bool,
+    ) -> None:
+        """Add a layer below the mask, or give the one that is there its new data."""
+        data = self._data(*which)
+        layer = self._made.get(which)
+        if layer is None:
+            self._made[which] = layer = self._make(*which, data)
+            layer.visible = is_shown
+            layer.metadata = self._origin(which, complete=complete)
+            self._insert(layer)
+        elif layer in self._layers and not (layer == self.mask and self.is_edited):
+            layer.data = data
+            layer.metadata = self._origin(which, complete=complete)
+
+    def _data(self, kind: str, number: int) -> npt.NDArray[Any]:
+        """Return a layer's data on the image layer's axes."""
+        segmentation = self._known()
+        if kind == MASK:
+            return self.job.cut.expand(segmentation.labels)
+        return self.job.cut.expand(getattr(segmentation, kind)[number])
+
+    def _make(self, kind: str, number: int, data: npt.NDArray[Any]) -> Any:
+        """Make a layer that lies where the image's layer does."""
+        prompts = self.job.prompts
+        place = self._frame.at(self.job.cut.offset)
+        if kind == MASK:
+            layer = Labels(
+                data,
+                name=self._name(MASK, ", ".join(prompts)),
+                opacity=MASK_OPACITY,
+                features=_features(prompts),
+                colormap=_label_colormap(len(prompts)),
+                **place,
+            )
+            layer.events.paint.connect(self._on_painted)
+            return layer
+        style = STYLES[kind]
+        return Image(
+            data,
+            name=self._name(style.title, prompts[number]),
+            colormap=style.colormap,
+            contrast_limits=(0, style.limit),
+            blending=style.blending,
+            opacity=style.opacity,
+            **place,
+        )
+
+    def _insert(self, layer: Any) -> None:
+        """Put a layer on top, but below the mask."""
+        top = len(self._layers)
+        if self.mask in self._layers and layer != self.mask:
+            top = self._layers.index(self.mask)
+        self._layers.insert(top, layer)
+
+    def _origin(self, which: tuple[str, int], *, complete: bool) -> dict[str, Any]:
+        """Return a layer's metadata: the image layer's own, and where this is from."""
+        kind, number = which
+        segmentation = self._known()
+        prompts = self.job.prompts
+        self._is_complete = complete
+        origin = {
+            "kind": kind,
+            "image": self.job.cut.name,
+            "prompts": list(prompts) if kind == MASK else [prompts[number]],
+            "threshold": segmentation.threshold,
+            "affine": segmentation.affine,
+            "units": segmentation.units,
+            "kept_axes": list(self.job.cut.kept),
+            "offset": list(self.job.cut.offset),
+            "region_of_interest": self.job.cut.bounds(),
+            "complete": complete,
+            "provenance": dict(segmentation.provenance),
+        }
+        return {**self._frame.metadata, KEY: origin}
+
+    def _known(self) -> Segmentation:
+        """Return the segmentation, which is there before a layer is."""
+        if self.segmentation is None:
+            msg = "a result is shown before it is there"
+            raise RuntimeError(msg)
+        return self.segmentation
+
+    def _name(self, title: str, prompt: str) -> str:
+        """Return a name that can be told apart where the layer list cuts it off."""
+        if len(prompt) > MAX_NAME_CHARACTERS:
+            prompt = prompt[: MAX_NAME_CHARACTERS - 1].rstrip() + "…"
+        return f"{title} · {prompt} · {self.job.cut.name}"
+
+    def _on_painted(self) -> None:
+        """Note that the user corrected the mask by hand."""
+        self.is_edited = True
+
+
+def _features(prompts: tuple[str, ...]) -> dict[str, list[Any]]:
+    """Return the table that napari's status bar reads a label's prompt from."""
+    return {
+        "index": list(range(len(prompts) + 1)),
+        "prompt": ["background", *prompts],
+    }
+
+
+def _label_colormap(count: int) -> DirectLabelColormap:
+    """Return a colour for each prompt; labels that are painted anew are grey."""
+    colors: dict[int | None, str] = {None: "#999999", 0: "#00000000"}
+    colors.update({label: label_color(label) for label in range(1, count + 1)})
+    return DirectLabelColormap(color_dict=colors)

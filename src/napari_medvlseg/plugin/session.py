@@ -1,0 +1,208 @@
+"""The runs of one viewer and their results: job -> worker -> layers, relabelling."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_medvlseg.plugin.findings import Findings, relabel
+from napari_medvlseg.plugin.result_layers import MASK, Result
+from napari_medvlseg.plugin.stagger import Stagger
+from napari_medvlseg.plugin.worker import Job, LatestOnly, Runner, Update
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import napari.components
+    import napari.layers
+
+    from napari_medvlseg.core.types import Segmentation
+    from napari_medvlseg.plugin.engine import StepsFunction
+
+
+class Session(QObject):
+    """Runs jobs, one at a time, and keeps what they found.
+
+    Parameters
+    ----------
+    layers : LayerList
+        The viewer's.
+    steps : callable
+        Runs a model.
+
+    Attributes
+    ----------
+    at_stop, at_leave : lists of callables
+        Called when the threads have ended; when the widget is gone for good.
+    """
+
+    progressed = Signal(object)
+    """An `Update` of the run."""
+    refined = Signal(object)
+    """`Findings` that are on the screen: a preview, a result, another threshold."""
+    completed = Signal(object)
+    """The last `Update` of a run, when its layers are on the screen."""
+    cancelled = Signal(str)
+    """Why."""
+    failed = Signal(object)
+    """The exception."""
+
+    def __init__(
+        self, layers: napari.components.LayerList, steps: StepsFunction
+    ) -> None:
+        super().__init__()
+        self.threshold = 0.5
+        self.shown: frozenset[str] = frozenset({MASK})
+        self.replaces = False
+        self.at_stop: list[Callable[[], None]] = []
+        self.at_leave: list[Callable[[], None]] = []
+        self._layers = layers
+        self._runner = Runner(steps, self)
+        self._relabeler = LatestOnly(self)
+        self._stagger = Stagger(self)
+        self._results: list[Result] = []
+        self._running: Result | None = None
+        self._image: Any = None
+        self._runner.updated.connect(self._on_updated)
+        self._runner.failed.connect(self._on_failed)
+        self._relabeler.computed.connect(self._on_relabelled)
+        self.follow(layers.events.removed, self._on_layer_removed)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a run is under way, or its last layers are being drawn."""
+        return self._running is not None
+
+    @property
+    def has_threads(self) -> bool:
+        """Whether a thread of a run is left."""
+        return self._runner.has_threads
+
+    @property
+    def current(self) -> Result | None:
+        """The result whose layer is active, or else the newest."""
+        active = self._layers.selection.active
+        alive = [result for result in self._results if result.layers]
+        owners = [result for result in alive if result.owns(active)]
+        chosen = owners or alive
+        return chosen[-1] if chosen else None
+
+    def start(self, job: Job, result: Result, image: napari.layers.Image) -> None:
+        """Run a job into a result that has no layers yet."""
+        self._running = result
+        self._image = image
+        self._runner.start(job)
+
+    def cancel(self, why: str = "Cancelled") -> None:
+        """End the run; its layers so far stay."""
+        if self._running is None:
+            return
+        self._running = None
+        self._runner.cancel()
+        self.cancelled.emit(why)
+
+    def set_threshold(self, threshold: float) -> None:
+        """Label the current result anew."""
+        self.threshold = threshold
+        self._relabel(self.current)
+
+    def set_shown(self, shown: frozenset[str]) -> None:
+        """Show these kinds of layers of every result."""
+        self.shown = shown
+        for result in self._results:
+            result.set_shown(shown)
+
+    def under_cursor(
+        self, world: tuple[float, ...]
+    ) -> tuple[Segmentation | None, tuple[int, ...] | None]:
+        """Return the current result and the voxel at a place in the world."""
+        result = self.current
+        if result is None:
+            return None, None
+        return result.segmentation, result.voxel_at(world)
+
+    def stop(self) -> None:
+        """End the run and wait for every thread."""
+        self._running = None
+        self._stagger.clear()
+        self._relabeler.close()
+        self._runner.close()
+        for call in self.at_stop:
+            call()
+
+    def follow(self, emitter: Any, callback: Callable[..., None]) -> None:
+        """Connect a callback to an event of the viewer, until the widget is gone."""
+        emitter.connect(callback)
+        self.at_leave.append(partial(emitter.disconnect, callback))
+
+    def leave(self) -> None:
+        """Stop, and follow the viewer no more."""
+        self.stop()
+        while self.at_leave:
+            self.at_leave.pop()()
+
+    def _on_updated(self, update: Update) -> None:
+        """Tell how far the run is, and draw its preview."""
+        result = self._running
+        if result is None:
+            return
+        self.progressed.emit(update)
+        if update.findings is None:
+            return
+        if result not in self._results:
+            self._make_room(result)
+            self._results.append(result)
+        parts = result.show(
+            update.findings.segmentation, self.shown, complete=update.is_last
+        )
+        self._stagger.add(parts, partial(self._on_drawn, result, update))
+
+    def _make_room(self, result: Result) -> None:
+        """Remove the earlier result of the same prompts, if the user wants that."""
+        for old in list(self._results):
+            same = old.job.prompts == result.job.prompts
+            if self.replaces and same and old.job.cut.name == result.job.cut.name:
+                old.remove()
+        self._results = [old for old in self._results if old.layers]
+
+    def _on_drawn(self, result: Result, update: Update) -> None:
+        """Go on after a preview or a result is on the screen."""
+        self._runner.acknowledge()
+        if update.findings is None:
+            return
+        self.refined.emit(update.findings)
+        if update.findings.segmentation.threshold != self.threshold:
+            self._relabel(result)
+        if update.is_last and result is self._running:
+            self._running = None
+            self.completed.emit(update)
+
+    def _relabel(self, result: Result | None) -> None:
+        """Ask for the labels of a result at the threshold."""
+        if result is None or result.segmentation is None or result.is_edited:
+            return
+        if not result.segmentation.exclusive:
+            self._relabeler.ask(partial(relabel, result.segmentation, self.threshold))
+
+    def _on_relabelled(self, findings: Findings) -> None:
+        """Draw new labels, unless the result has moved on meanwhile."""
+        probability = findings.segmentation.probability
+        for result in self._results:
+            segmentation = result.segmentation
+            if segmentation is None or segmentation.probability is not probability:
+                continue
+            if not result.is_edited:
+                result.relabel(findings.segmentation)
+                self.refined.emit(findings)
+
+    def _on_failed(self, error: Exception) -> None:
+        """Pass an error on."""
+        self._running = None
+        self.failed.emit(error)
+
+    def _on_layer_removed(self, event: Any) -> None:
+        """Cancel the run whose image is removed."""
+        if self._running is not None and event.value == self._image:
+            self.cancel(f"Cancelled: the image {event.value.name!r} was removed")
