@@ -29,6 +29,13 @@ def read(path: str | Path) -> Image:
         If there is no such file, or it is damaged or of another kind.
     """
     path = Path(path).expanduser()
+    check_readable(path)
+    reader = read_nifti if is_nifti(path) else read_raster
+    return reader(path, stem_of(path))
+
+
+def check_readable(path: Path) -> None:
+    """Raise `UnsupportedFormatError` if there is no file, or one of another kind."""
     if not path.is_file():
         what = "a folder" if path.is_dir() else "nothing"
         msg = f"{path}: expected an image file, found {what}; check the path"
@@ -39,8 +46,6 @@ def read(path: str | Path) -> Image:
             "convert the image to one of them"
         )
         raise UnsupportedFormatError(msg)
-    reader = read_nifti if is_nifti(path) else read_raster
-    return reader(path, stem_of(path))
 
 
 def is_readable(path: Path) -> bool:

@@ -76,7 +76,7 @@ def write(
         refuse_earlier(output, stem)
     arrays = _arrays(segmentation, image_path)
     names = {f"{stem}_{key}": values for key, values in arrays.items()}
-    with _staging(output) as staging:
+    with staging_folder(output) as staging:
         for name, values in names.items():
             if is_nifti(image_path):
                 _save_nifti(
@@ -118,7 +118,7 @@ def write_text(path: Path, text: str) -> None:
     OutputError
         If the disk refuses.
     """
-    with _staging(path.parent) as staging:
+    with staging_folder(path.parent) as staging:
         (staging / path.name).write_text(text, encoding="utf-8")
         (staging / path.name).replace(path)
 
@@ -202,8 +202,17 @@ def _save_raster(folder: Path, name: str, values: npt.NDArray[Any]) -> None:
 
 
 @contextmanager
-def _staging(output: Path) -> Iterator[Path]:
-    """Lend a hidden folder inside `output`, and turn the disk's refusals into ours."""
+def staging_folder(output: Path) -> Iterator[Path]:
+    """Lend a hidden folder inside `output`, and turn the disk's refusals into ours.
+
+    Files are renamed from it to `output` once they are whole; it is then removed, and
+    so are the folders that had to be made, if nothing came of it.
+
+    Raises
+    ------
+    OutputError
+        If the disk refuses.
+    """
     made = _missing_folders(output)
     try:
         output.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,189 @@
+"""Command-line flags from the fields of configurations: one place for each default."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import inspect
+import itertools
+import re
+import sys
+import textwrap
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from napari_medvlseg.core.config import DEVICES, PRECISIONS, SegmentConfig
+from napari_medvlseg.core.errors import MedVLSegError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+FLAGS = {"num_samples": "samples", "slice_index": "slice", "tiling": "tile"}
+"""Flags that are not called like their field."""
+T = TypeVar("T")
+CHOICES = {"device": DEVICES, "precision": PRECISIONS}
+
+
+class UsageError(MedVLSegError):
+    """A flag has a value that cannot be used."""
+
+
+def add_flags(parser: argparse.ArgumentParser, config: type[Any], title: str) -> None:
+    """Add a flag for each field of a configuration; those not given stay absent.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    config : type
+        A dataclass whose fields have docstrings.
+    title : str
+        Of the group of flags in the help.
+    """
+    group = parser.add_argument_group(title)
+    told = field_docstrings(config)
+    for field in fields(config):
+        flag = f"--{FLAGS.get(field.name, field.name).replace('_', '-')}"
+        default = default_of(field)
+        help_text = _in_words(told[field.name], config)
+        if field.name == "tiling":
+            group.add_argument(
+                flag,
+                dest=field.name,
+                action=argparse.BooleanOptionalAction,
+                default=argparse.SUPPRESS,
+                help="Segment by overlapping tiles at full resolution, or the whole "
+                "picture resized; without either, as the model's card says.",
+            )
+            continue
+        group.add_argument(
+            flag,
+            dest=field.name,
+            type=_reader_of(default),
+            choices=CHOICES.get(field.name),
+            default=argparse.SUPPRESS,
+            metavar=None if field.name in CHOICES else _metavar_of(default),
+            help=f"{help_text} [{_shown(default)}]",
+        )
+
+
+def config_from(config: type[T], options: argparse.Namespace) -> T:
+    """Build a configuration from the flags that were given.
+
+    Raises
+    ------
+    UsageError
+        If it refuses a value.
+    """
+    names = field_docstrings(config)
+    given = {name: value for name, value in vars(options).items() if name in names}
+    if isinstance(given.get("tiling"), bool):
+        given["tiling"] = "tile" if given["tiling"] else "whole"
+    try:
+        return config(**given)
+    except ValueError as error:
+        text = str(error)
+        for name, flag in FLAGS.items():
+            text = text.replace(name, flag)
+        raise UsageError(text) from error
+
+
+def segment_config(options: argparse.Namespace) -> SegmentConfig:
+    """Build the configuration of a segmentation."""
+    return config_from(SegmentConfig, options)
+
+
+def field_docstrings(config: type[Any]) -> Mapping[str, str]:
+    """Return the docstring below each field of a dataclass."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(config))).body
+    body = definition.body if isinstance(definition, ast.ClassDef) else []
+    told: dict[str, str] = {}
+    for field, docstring in itertools.pairwise(body):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(docstring, ast.Expr)
+            and isinstance(docstring.value, ast.Constant)
+        ):
+            told[field.target.id] = " ".join(str(docstring.value.value).split())
+    return told
+
+
+def default_of(field: Field[Any]) -> Any:
+    """Return a field's default."""
+    if field.default is not MISSING:
+        return field.default
+    return field.default_factory() if field.default_factory is not MISSING else None
+
+
+def existing_folder(text: str) -> Path:
+    """Read the path of a folder that has to be there."""
+    path = Path(text).expanduser()
+    if not path.is_dir():
+        msg = f"{path} is not a folder"
+        raise argparse.ArgumentTypeError(msg)
+    return path
+
+
+def path_of(text: str) -> Path:
+    """Read a path."""
+    return Path(text).expanduser()
+
+
+def _in_words(docstring: str, config: type[Any]) -> str:
+    """Return a docstring as help: names of constants become their values."""
+    constants = vars(sys.modules[config.__module__])
+
+    def value(match: re.Match[str]) -> str:
+        found = constants.get(match[1], match[1])
+        return ", ".join(found) if isinstance(found, tuple) else str(found)
+
+    return re.sub(r"`(\w+)`", value, docstring).replace("%", "%%")
+
+
+def _reader_of(default: object) -> Callable[[str], object]:
+    """Return what turns a flag's text into a field's value."""
+    if isinstance(default, tuple):
+        return _read_numbers
+    if isinstance(default, dict):
+        return _read_shares
+    if default is None:
+        return int
+    return type(default)
+
+
+def _metavar_of(default: object) -> str:
+    """Return what stands for the value in the help."""
+    if isinstance(default, tuple):
+        return "N,N,..."
+    if isinstance(default, dict):
+        return "NAME=X,..."
+    return "X" if isinstance(default, float) else "N"
+
+
+def _shown(default: object) -> str:
+    """Return a default as one would type it."""
+    if isinstance(default, tuple):
+        return ",".join(str(item) for item in default)
+    if isinstance(default, dict):
+        return ",".join(f"{name}={value}" for name, value in default.items())
+    return "none" if default is None else str(default)
+
+
+def _read_numbers(text: str) -> tuple[int, ...]:
+    """Read ``192,224,256``."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        msg = f"expected numbers with commas between them, got {text!r}"
+        raise argparse.ArgumentTypeError(msg) from error
+
+
+def _read_shares(text: str) -> dict[str, float]:
+    """Read ``BUSI=1.2,ISIC=0.8``."""
+    try:
+        pairs = (part.split("=") for part in text.split(","))
+        return {name.strip(): float(value) for name, value in pairs}
+    except ValueError as error:
+        msg = f"expected NAME=X with commas between them, got {text!r}"
+        raise argparse.ArgumentTypeError(msg) from error

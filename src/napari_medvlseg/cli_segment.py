@@ -1,0 +1,125 @@
+"""`medvlseg segment`: images and prompts to files."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from napari_medvlseg.cli_options import UsageError, segment_config
+from napari_medvlseg.cli_terminal import complain, progress, say
+from napari_medvlseg.core.errors import (
+    GeometryError,
+    ImageError,
+    MedVLSegError,
+    UnsupportedFormatError,
+)
+
+if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
+
+    from napari_medvlseg.core.config import SegmentConfig
+    from napari_medvlseg.core.predictor import Predictor
+    from napari_medvlseg.core.types import Segmentation
+
+DEFAULT_FOLDER = "medvlseg-output"
+_logger = logging.getLogger(__name__)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Segment every image; an image that cannot be used does not stop the others."""
+    from napari_medvlseg.core.bundle import model_card
+    from napari_medvlseg.core.io.inputs import expand, result_stems
+    from napari_medvlseg.core.io.read import check_readable
+    from napari_medvlseg.core.io.write import refuse_earlier
+    from napari_medvlseg.core.types import Prompt
+
+    config = segment_config(options)
+    prompts = [Prompt(text).text for text in options.prompt]
+    if len(set(prompts)) < len(prompts):
+        msg = "expected different prompts, got one twice"
+        raise UsageError(msg)
+    paths = expand(options.images)
+    output = options.output or paths[0].parent / DEFAULT_FOLDER
+    jobs = dict(zip(paths, result_stems(paths), strict=True))
+    model_card(options.model)  # a wrong name is told before torch is imported
+    if len(paths) == 1:
+        check_readable(paths[0])
+    if not options.overwrite:
+        for stem in jobs.values():
+            refuse_earlier(output, stem)
+    _logger.info("loading %s", options.model)
+    from napari_medvlseg.core.predictor import Predictor
+
+    predictor = Predictor.load(
+        options.model, device=config.device, precision=config.precision
+    )
+    for prompt in prompts:
+        predictor.words(prompt)  # a prompt that cannot be used is told at once
+    failures = 0
+    for path, stem in jobs.items():
+        try:
+            _segment_one(path, stem, output, (prompts, predictor, config), options)
+        except (UnsupportedFormatError, ImageError, GeometryError) as error:
+            complain(_with_path(error, path))
+            failures += 1
+    return 2 if failures else 0
+
+
+def _segment_one(
+    path: Path,
+    stem: str,
+    output: Path,
+    task: tuple[list[str], Predictor, SegmentConfig],
+    options: argparse.Namespace,
+) -> None:
+    """Segment one image, write its files and say what was found."""
+    from napari_medvlseg.core.io.read import read
+    from napari_medvlseg.core.io.write import write
+    from napari_medvlseg.core.pipeline import segment_steps
+
+    prompts, predictor, config = task
+    image = read(path)
+    _logger.info("segmenting %s, shape %s", path, image.voxels.shape)
+    step = None
+    with progress(path.name, None) as move:
+        for step in segment_steps(image, prompts, predictor, config):
+            move(step.done, step.total, path.name)
+    if step is None:
+        msg = "expected at least one slice to segment, got none"
+        raise ImageError(msg)
+    found = step.snapshot()
+    written = write(found, path, output, stem=stem, overwrite=options.overwrite)
+    _logger.info("written for %s: %s", path, ", ".join(file.name for file in written))
+    for line in describe_result(found):
+        say(f"{path.name}: {line}")
+    say(f"{path.name}: written to {output / stem}_*")
+
+
+def describe_result(found: Segmentation) -> list[str]:
+    """Return a line for each prompt."""
+    from napari_medvlseg.core.io.write import figures
+
+    told = figures(found)
+    lines = []
+    for entry in told["prompts"]:
+        if not entry["present"]:
+            lines.append(f'"{entry["prompt"]}": absent')
+            continue
+        size = f"{entry['pixels']} px"
+        if "volume_mm3" in entry:
+            size = f"{entry['volume_mm3']:.1f} mm3 ({entry['pixels']} voxels)"
+        lines.append(
+            f'"{entry["prompt"]}": {size}, '
+            f"probability {entry['mean_probability']:.3f}, mutual information "
+            f"{entry['mean_mutual_information']:.4f} nats within"
+        )
+    if told["overlap_fraction"] > 0:
+        lines.append(f"prompts overlap on {told['overlap_fraction']:.2%} of the image")
+    return lines
+
+
+def _with_path(error: MedVLSegError, path: Path) -> str:
+    """Name the image in a message that does not."""
+    text = str(error)
+    return text if str(path) in text else f"{path}: {text}"
