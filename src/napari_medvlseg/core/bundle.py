@@ -212,7 +212,6 @@ def write_bundle(
     OutputError
         If the disk refuses.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
     contents = {
         WEIGHTS: weights,
         CONFIG: _json({"format": FORMAT, **config}),
@@ -223,8 +222,10 @@ def write_bundle(
         f"{hashlib.sha256(data).hexdigest()}  {name}" for name, data in contents.items()
     ]
     contents[SUMS] = ("\n".join(sums) + "\n").encode()
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    partial: Path | None = None
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         for name, data in contents.items():
             (partial / name).write_bytes(data)
         partial.chmod(0o755)
@@ -232,7 +233,8 @@ def write_bundle(
             shutil.rmtree(folder)
         partial.rename(folder)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
         msg = f"{folder}: expected to write a bundle, the disk refused ({error})"
         raise OutputError(msg) from error
 

@@ -48,7 +48,7 @@ def mirror_words(text: str, pose: Pose) -> str:
     return re.sub(pattern, lambda match: _MIRRORED[match[1]], text)
 
 
-def draw_pose(upright: bool, generator: torch.Generator) -> Pose:  # noqa: FBT001 - a property of the set
+def draw_pose(generator: torch.Generator, *, upright: bool) -> Pose:
     """Toss whether a picture is mirrored and, unless it must be upright, upended."""
     first, second = torch.rand(2, generator=generator).tolist()
     return Pose(first < 0.5, second < 0.5 and not upright)

@@ -133,7 +133,7 @@ def make_batch(chosen: list[Sample], size: int, generator: torch.Generator) -> B
     cut = [_window(sample, generator) for sample in chosen]
     images = torch.stack([to_network_range(image) for image, _ in cut])
     masks = torch.stack([torch.from_numpy(mask)[None].float() for _, mask in cut])
-    poses = [draw_pose(s.case.dataset in UPRIGHT, generator) for s in chosen]
+    poses = [draw_pose(generator, upright=s.case.dataset in UPRIGHT) for s in chosen]
     poses = [_keep_laterality(s, pose) for s, pose in zip(chosen, poses, strict=True)]
     images, masks = warp(images, masks, poses, size, generator)
     images = shift_appearance(images, generator)

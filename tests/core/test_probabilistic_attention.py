@@ -1,0 +1,148 @@
+"""The attention's algebra, against direct NumPy in float64."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from napari_medvlseg.core.models.probabilistic_attention import (
+    ProbabilisticCrossAttention,
+    zero_noise,
+)
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[np.float64]
+
+DIM, QUERIES, KEYS = 8, 5, 7
+
+
+def _attention(heads: int = 1, penalty: float = 2.35) -> ProbabilisticCrossAttention:
+    module = ProbabilisticCrossAttention(
+        DIM, heads=heads, uncertainty_penalty=penalty
+    ).double()
+    generator = torch.Generator().manual_seed(1)
+    for parameter in module.parameters():
+        parameter.data = torch.randn(
+            parameter.shape, generator=generator, dtype=torch.float64
+        )
+    return module
+
+
+def _inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    shapes = ((2, QUERIES, DIM), (2, KEYS, DIM), (2, KEYS, DIM))
+    query, context, noise = (
+        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes
+    )
+    return query, context, noise
+
+
+def _linear(layer: torch.nn.Linear, tokens: Array) -> Array:
+    return tokens @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
+
+
+def _layer_norm(layer: torch.nn.LayerNorm, tokens: Array) -> Array:
+    mean = tokens.mean(-1, keepdims=True)
+    deviation = np.sqrt(tokens.var(-1, keepdims=True) + 1e-5)
+    gain, offset = layer.weight.detach().numpy(), layer.bias.detach().numpy()
+    return (tokens - mean) / deviation * gain + offset
+
+
+def _expected(
+    module: ProbabilisticCrossAttention,
+    query: Array,
+    context: Array,
+    noise: Array,
+    keys: int = KEYS,
+) -> Array:
+    """Equations 4 to 13 in NumPy; only the first `keys` of the context count."""
+    heads, size = module.heads, DIM // module.heads
+    q = _linear(module.to_query, query)
+    key_mean, key_raw = np.split(_linear(module.to_key, context), 2, axis=-1)
+    value_mean, value_raw = np.split(_linear(module.to_value, context), 2, axis=-1)
+    key_mean = _layer_norm(module.norm_key, key_mean)
+    key_var = np.log1p(np.exp(key_raw))
+    value = _layer_norm(module.norm_value, value_mean)
+    value = value + np.sqrt(np.log1p(np.exp(value_raw))) * noise
+    attended = np.zeros_like(q)
+    for head in range(heads):
+        part = slice(head * size, (head + 1) * size)
+        for b in range(q.shape[0]):
+            for i in range(q.shape[1]):
+                score = np.empty(keys)
+                for j in range(keys):
+                    mean = q[b, i, part] @ key_mean[b, j, part] / math.sqrt(size)
+                    variance = (q[b, i, part] ** 2) @ key_var[b, j, part] / size
+                    score[j] = mean - module.uncertainty_penalty * math.sqrt(variance)
+                weight = np.exp(score - score.max())
+                weight /= weight.sum()
+                attended[b, i, part] = weight @ value[b, :keys, part]
+    gate = 1 / (1 + math.exp(-float(module.gate.detach())))
+    return gate * _linear(module.to_output, attended) + (1 - gate) * query
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4])
+@pytest.mark.parametrize("penalty", [0.0, 2.35])
+def test_attention_follows_the_papers_equations(heads: int, penalty: float) -> None:
+    module = _attention(heads, penalty)
+    query, context, noise = _inputs()
+    found = module(query, context, lambda _: noise).detach().numpy()
+    expected = _expected(module, query.numpy(), context.numpy(), noise.numpy())
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_padding_is_not_attended() -> None:
+    module = _attention(heads=2)
+    query, context, noise = _inputs()
+    mask = torch.ones(2, KEYS, dtype=torch.bool)
+    mask[:, 4:] = False
+    found = module(query, context, lambda _: noise, context_mask=mask).detach().numpy()
+    expected = _expected(module, query.numpy(), context.numpy(), noise.numpy(), keys=4)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_doubtful_keys_get_less_weight_than_without_the_penalty() -> None:
+    query, *_ = _inputs()
+    with_penalty, without = _attention(penalty=2.35), _attention(penalty=0.0)
+    q = with_penalty._split(with_penalty.to_query(query))
+    key_mean = torch.zeros(2, 1, KEYS, DIM, dtype=torch.float64)
+    key_var = torch.ones_like(key_mean) * 0.01
+    key_var[:, :, 3] = 4.0
+    weight = with_penalty._weights(q, key_mean, key_var, None)
+    plain = without._weights(q, key_mean, key_var, None)
+    assert (weight[..., 3] < plain[..., 3]).all()
+    torch.testing.assert_close(plain, torch.full_like(plain, 1 / KEYS))
+
+
+def test_the_gate_starts_at_one_half_and_mixes_with_the_residual() -> None:
+    module = ProbabilisticCrossAttention(DIM)
+    query, context, _ = (x.float() for x in _inputs())
+    residual = torch.full_like(query, 3.0)
+    half = module(query, context, zero_noise, residual=residual)
+    module.gate.data.fill_(-100.0)
+    closed = module(query, context, zero_noise, residual=residual)
+    module.gate.data.fill_(100.0)
+    opened = module(query, context, zero_noise, residual=residual)
+    torch.testing.assert_close(closed, residual)
+    torch.testing.assert_close(half, (closed + opened) / 2)
+
+
+def test_the_mean_over_many_draws_is_the_draw_at_zero_noise() -> None:
+    module = _attention().requires_grad_(requires_grad=False)
+    query, context, _ = _inputs()
+    generator = torch.Generator().manual_seed(0)
+    draws = [
+        module(query, context, lambda s: torch.randn(s, generator=generator))
+        for _ in range(1000)
+    ]
+    mean = torch.stack(draws).mean(dim=0)
+    spread = torch.stack(draws).std(dim=0) / math.sqrt(1000)
+    still = module(query, context, zero_noise)
+    assert ((mean - still).abs() < 5 * spread + 1e-9).all()
+    assert float(spread.min()) > 0

@@ -1,0 +1,61 @@
+"""Generators of draws."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from napari_medvlseg.core.sampling import (
+    DrawNoise,
+    Place,
+    draw_batches,
+    draw_generator,
+)
+
+
+def test_every_seed_draw_slice_and_tile_has_its_own_noise() -> None:
+    names = itertools.product((0, 1), (0, 1), (0, 1), (0, 1))
+    noises = [
+        tuple(
+            torch.randn(
+                4, generator=draw_generator(seed, draw, Place(plane, tile))
+            ).tolist()
+        )
+        for seed, draw, plane, tile in names
+    ]
+    assert len(set(noises)) == 16
+
+
+def test_a_batch_is_its_draws_one_by_one() -> None:
+    batch = DrawNoise(7, [3, 5], Place(1, 2))
+    singles = [DrawNoise(7, [draw], Place(1, 2)) for draw in (3, 5)]
+    for shape in ((2, 4, 3), (2, 6)):  # two calls, as a network makes them
+        together = batch(shape)
+        apart = torch.cat([single((1, *shape[1:])) for single in singles])
+        assert torch.equal(together, apart)
+
+
+def test_noise_is_standard_normal() -> None:
+    noise = DrawNoise(0, [0], Place())((1, 100_000))
+    assert abs(float(noise.mean())) < 0.02
+    assert abs(float(noise.std()) - 1) < 0.02
+
+
+def test_the_global_generator_is_not_touched() -> None:
+    before = torch.random.get_rng_state()
+    DrawNoise(0, [0], Place())((1, 8))
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("samples", "size", "lengths"),
+    [(1, 4, [1]), (5, 4, [1, 4]), (6, 4, [1, 4, 1]), (30, 100, [1, 29])],
+)
+def test_the_first_batch_is_a_preview_and_none_is_lost(
+    samples: int, size: int, lengths: list[int]
+) -> None:
+    batches = draw_batches(samples, size)
+    assert [len(batch) for batch in batches] == lengths
+    assert [draw for batch in batches for draw in batch] == list(range(samples))

@@ -1,0 +1,94 @@
+"""Augmentation that keeps the text true."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from napari_medvlseg.core.captions import describe
+from napari_medvlseg.core.training.augment import (
+    Pose,
+    draw_pose,
+    mirror_words,
+    shift_appearance,
+    warp,
+)
+
+POSES = [Pose(*flags) for flags in itertools.product((False, True), repeat=2)]
+
+
+@pytest.mark.parametrize(
+    ("pose", "expected"),
+    [
+        (Pose(False, False), "one polyp at the top left, lower right"),
+        (Pose(True, False), "one polyp at the top right, lower left"),
+        (Pose(False, True), "one polyp at the bottom left, upper right"),
+        (Pose(True, True), "one polyp at the bottom right, upper left"),
+    ],
+)
+def test_words_for_sides_turn_with_the_picture(pose: Pose, expected: str) -> None:
+    assert mirror_words("one polyp at the top left, lower right", pose) == expected
+
+
+def test_parts_of_words_are_left_alone() -> None:
+    text = "leftover rightful topology"
+    assert mirror_words(text, Pose(True, True)) == text
+
+
+@pytest.mark.parametrize("pose", POSES)
+@pytest.mark.parametrize(("row", "column"), [(8, 8), (8, 32), (32, 8)])
+def test_the_turned_mask_is_where_the_turned_words_say(
+    pose: Pose, row: int, column: int
+) -> None:
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[0, 0, row - 4 : row + 4, column - 4 : column + 4] = 1
+    image = mask.expand(1, 3, -1, -1) * 2 - 1
+    (before,) = describe(mask[0, 0].numpy() > 0.5).locations
+    words = set()
+    for seed in range(8):
+        generator = torch.Generator().manual_seed(seed)
+        moved_image, moved = warp(image, mask, [pose], 64, generator)
+        inside = moved_image[0, 0][moved[0, 0] > 0]
+        assert float(inside.mean()) > 0.7  # the mask moves with its picture
+        words.update(describe(moved[0, 0].numpy() > 0.5).locations)
+    assert mirror_words(before, pose) in words
+
+
+def test_outside_the_picture_is_black_and_unmarked() -> None:
+    ones = torch.ones(4, 1, 32, 32)
+    image, mask = warp(
+        torch.ones(4, 3, 32, 32),
+        ones,
+        [Pose(False, False)] * 4,
+        48,
+        torch.Generator().manual_seed(0),
+    )
+    assert image.shape == (4, 3, 48, 48)
+    outside = image[:, :1] < -0.99
+    assert bool(outside.any())
+    assert not bool((mask[outside] > 0).any())
+
+
+def test_upright_pictures_are_never_upended() -> None:
+    generator = torch.Generator().manual_seed(0)
+    poses = [draw_pose(generator, upright=True) for _ in range(50)]
+    assert not any(pose.upended for pose in poses)
+    assert len({pose.mirrored for pose in poses}) == 2
+
+
+def test_appearance_stays_in_range_and_repeats_with_its_seed() -> None:
+    images = (
+        torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    )
+    first, again, other = (
+        shift_appearance(images, torch.Generator().manual_seed(seed))
+        for seed in (2, 2, 3)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert float(first.abs().max()) <= 1.0
+    changed = np.abs((first - images).numpy()).mean()
+    assert 0.005 < changed < 0.5

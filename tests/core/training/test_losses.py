@@ -1,0 +1,69 @@
+"""Losses against direct NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from napari_medvlseg.core.training.losses import (
+    segmentation_loss,
+    soft_contrastive_loss,
+)
+
+
+def test_the_segmentation_loss_is_image_wise_dice_and_bce() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 1, 6, 5, generator=generator)
+    reference = (torch.rand(3, 1, 6, 5, generator=generator) > 0.5).float()
+    p, g = logits.sigmoid().numpy().astype(float), reference.numpy()
+    dice = [
+        1 - (2 * (a * b).sum() + 1) / (a.sum() + b.sum() + 1)
+        for a, b in zip(p, g, strict=True)
+    ]
+    likelihood = -(g * np.log(p) + (1 - g) * np.log(1 - p)).mean()
+    expected = 0.5 * np.mean(dice) + 0.5 * likelihood
+    assert segmentation_loss(logits, reference).item() == pytest.approx(expected, 1e-5)
+
+
+def test_an_empty_reference_rewards_an_empty_prediction() -> None:
+    empty = torch.zeros(1, 1, 8, 8)
+    nothing = segmentation_loss(torch.full((1, 1, 8, 8), -12.0), empty)
+    everything = segmentation_loss(torch.full((1, 1, 8, 8), 12.0), empty)
+    assert nothing.item() < 0.01
+    assert everything.item() > 1
+
+
+def _softmax(x: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return np.asarray(e / e.sum(axis=-1, keepdims=True))
+
+
+def test_the_contrastive_loss_follows_equations_20_to_22() -> None:
+    generator = torch.Generator().manual_seed(1)
+    vision, text = (
+        torch.nn.functional.normalize(torch.randn(4, 6, generator=generator), dim=-1)
+        for _ in range(2)
+    )
+    v, t, tau = vision.double().numpy(), text.double().numpy(), 0.2
+    target = _softmax(t @ t.T / tau)
+    from_text = -(target * np.log(_softmax(t @ v.T / tau))).sum(axis=1).mean()
+    from_vision = -(target.T * np.log(_softmax(v @ t.T / tau))).sum(axis=1).mean()
+    expected = (from_text + from_vision) / 2
+    found = soft_contrastive_loss(vision, text, tau).item()
+    assert found == pytest.approx(expected, 1e-5)
+
+
+def test_targets_carry_no_gradient() -> None:
+    vision = torch.eye(3)
+    text = torch.eye(3).requires_grad_()
+    loss = soft_contrastive_loss(vision, text, 0.2)
+    (gradient,) = torch.autograd.grad(loss, text)
+    logits = (text.detach() @ vision.T / 0.2).requires_grad_()
+    target = (torch.eye(3) / 0.2).softmax(dim=-1)
+    by_hand = 0.5 * (
+        torch.nn.functional.cross_entropy(logits, target)
+        + torch.nn.functional.cross_entropy(logits.T, target.T)
+    )
+    (expected,) = torch.autograd.grad(by_hand, logits)
+    torch.testing.assert_close(gradient, expected / 0.2)

