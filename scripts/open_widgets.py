@@ -6,7 +6,6 @@ Run by the Python of the environment under test, outside of the repository.
 from __future__ import annotations
 
 import sys
-from importlib.metadata import distribution
 from pathlib import Path
 
 import napari
@@ -22,12 +21,11 @@ def main() -> None:
     home = Path(napari_medvlseg.__file__)
     if not home.is_relative_to(sys.prefix):
         sys.exit(f"expected the installed wheel under {sys.prefix}, got {home}")
-    distribution(PLUGIN)
+    viewer = napari.Viewer(show=True)
     manifest = npe2.PluginManager.instance().get_manifest(PLUGIN)
     titles = [widget.display_name for widget in manifest.contributions.widgets or []]
     if not titles:
         sys.exit(f"expected {PLUGIN} to contribute widgets, found none")
-    viewer = napari.Viewer(show=True)
     for title in titles:
         dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, title)
         napari.qt.get_qapp().processEvents()
