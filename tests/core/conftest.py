@@ -48,7 +48,7 @@ CONFIG = {
 def random_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a bundle of the compact network with random weights."""
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         network = Compact()
     state = {name: value.contiguous() for name, value in network.state_dict().items()}
     folder = tmp_path_factory.mktemp("bundles") / "random"

@@ -13,7 +13,7 @@ VESSELS = TARGETS["RetinaVessels"][0]
 SIZE = 120
 
 
-def _disk(row: float, column: float, radius: float) -> np.ndarray:  # type: ignore[type-arg]
+def _disk(row: float, column: float, radius: float) -> np.ndarray:
     rows, columns = np.indices((SIZE, SIZE))
     inside = (rows - row) ** 2 + (columns - column) ** 2 <= radius**2
     return np.asarray(inside)

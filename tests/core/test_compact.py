@@ -18,7 +18,7 @@ from napari_medvlseg.core.sampling import DrawNoise, Place
 @pytest.fixture(scope="module")
 def network() -> Compact:
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         return Compact().eval().requires_grad_(requires_grad=False)
 
 

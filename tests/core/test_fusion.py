@@ -16,7 +16,7 @@ DIM = 8
 @pytest.fixture
 def fusion() -> BiFusion:
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         return BiFusion(DIM, heads=2, uncertainty_penalty=2.35)
 
 

@@ -30,6 +30,8 @@ from napari_medvlseg.core.types import Image
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from napari_medvlseg.core.models.compact import Pyramid
+
 MAPS = (
     *("probability", "predictive_entropy", "mutual_information", "expected_entropy"),
 )
@@ -278,9 +280,12 @@ def test_a_second_prompt_reuses_the_pictures_features(
     predictor.forget()
     calls = []
     encode = predictor.network.encode_image
-    monkeypatch.setattr(
-        predictor.network, "encode_image", lambda x: (calls.append(1), encode(x))[1]
-    )
+
+    def counted(pixels: torch.Tensor) -> Pyramid:
+        calls.append(1)
+        return encode(pixels)
+
+    monkeypatch.setattr(predictor.network, "encode_image", counted)
     segment(picture, "polyp", predictor, num_samples=1)
     segment(picture, "nevus", predictor, num_samples=1)
     assert len(calls) == 1

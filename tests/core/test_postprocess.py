@@ -17,7 +17,7 @@ def test_the_most_probable_prompt_wins_and_the_first_wins_ties() -> None:
 
 def test_the_threshold_itself_is_background() -> None:
     probability = np.array([[[0.3, 0.30001]]], dtype=np.float32)
-    assert to_labels(probability, np.float32(0.3)).tolist() == [[0, 1]]
+    assert to_labels(probability, float(np.float32(0.3))).tolist() == [[0, 1]]
 
 
 def test_too_little_foreground_is_absent_altogether() -> None:

@@ -29,7 +29,7 @@ def test_colours_keep_their_order_and_transparency_is_dropped() -> None:
     "dtype", [np.uint16, np.int16, np.int64, np.float32, np.float64]
 )
 def test_wide_dtypes_are_stretched_between_percentiles(dtype: type) -> None:
-    values = np.arange(10_000).reshape(100, 100).astype(dtype)
+    values: np.ndarray = np.arange(10_000).reshape(100, 100).astype(dtype)
     tensor = to_network_range(values)[0]
     assert float(tensor.min()) == -1.0
     assert float(tensor.max()) == 1.0
@@ -60,7 +60,7 @@ def test_a_mask_is_black_and_white() -> None:
     "voxels",
     [np.full((3, 3), np.nan), np.zeros((2, 2), complex), np.array([["a", "b"]])],
 )
-def test_what_cannot_be_shown_is_refused(voxels: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_what_cannot_be_shown_is_refused(voxels: np.ndarray) -> None:
     with pytest.raises(ImageError, match="expected"):
         value_range(voxels)
 

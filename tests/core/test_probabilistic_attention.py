@@ -44,14 +44,15 @@ def _inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def _linear(layer: torch.nn.Linear, tokens: Array) -> Array:
-    return tokens @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
+    weight = layer.weight.detach().numpy()
+    return np.asarray(tokens @ weight.T + layer.bias.detach().numpy())
 
 
 def _layer_norm(layer: torch.nn.LayerNorm, tokens: Array) -> Array:
     mean = tokens.mean(-1, keepdims=True)
     deviation = np.sqrt(tokens.var(-1, keepdims=True) + 1e-5)
     gain, offset = layer.weight.detach().numpy(), layer.bias.detach().numpy()
-    return (tokens - mean) / deviation * gain + offset
+    return np.asarray((tokens - mean) / deviation * gain + offset)
 
 
 def _expected(

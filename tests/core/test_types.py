@@ -12,7 +12,7 @@ from napari_medvlseg.core.types import Image, Segmentation
 
 def test_spacing_is_the_length_of_the_affines_columns() -> None:
     affine = np.eye(4)
-    affine[:3, :3] = [[0, -2, 0], [3, 0, 0], [0, 0, 0.5]]
+    affine[:3, :3] = np.array([[0, -2, 0], [3, 0, 0], [0, 0, 0.5]])
     image = Image(np.zeros((2, 3, 4)), affine, units="mm")
     assert image.spacing_mm == (3.0, 2.0, 0.5)
     assert Image(np.zeros((2, 3))).spacing_mm is None
@@ -21,7 +21,7 @@ def test_spacing_is_the_length_of_the_affines_columns() -> None:
 @pytest.mark.parametrize(
     "affine", [np.eye(3), np.zeros((4, 4)), np.full((4, 4), np.nan)]
 )
-def test_an_affine_that_is_no_map_is_refused(affine: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_an_affine_that_is_no_map_is_refused(affine: np.ndarray) -> None:
     with pytest.raises(GeometryError, match="expected"):
         Image(np.zeros((2, 2)), affine)
 
@@ -56,7 +56,7 @@ def test_folders_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
     assert (str(data_folder()), str(cache_folder())) == ("/elsewhere", "/cache")
 
 
-def _segmentation(probability: np.ndarray, **fields: object) -> Segmentation:  # type: ignore[type-arg]
+def _segmentation(probability: np.ndarray, **fields: object) -> Segmentation:
     maps = probability.astype(np.float32)
     given: dict[str, object] = {
         "prompts": tuple("ab"[: len(maps)]),

@@ -189,7 +189,7 @@ class _Run:
     def _finish(self, work: list[_Part], index: int) -> Iterator[Step]:
         """Do the parts of a picture by turns, so that all prompts show early."""
         todo = [part.advance() for part in work]
-        window = self.slices.window(index)
+        snapshot = self._snapshot_of(work, self.slices.window(index))
         while todo:
             for part_steps in list(todo):
                 count = next(part_steps, 0)
@@ -197,7 +197,6 @@ class _Run:
                     self.done += count
                 else:
                     todo.remove(part_steps)
-            snapshot = self._snapshot_of(work, window)
             if todo:
                 yield Step(self.done, self.total, snapshot)
         if self.slices.axis is not None:  # a volume's maps fill up slice by slice

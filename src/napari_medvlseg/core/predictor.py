@@ -183,7 +183,7 @@ def choose_precision(precision: str, device: torch.device) -> str:
 def _cpu_is_quick_at_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 matrices itself."""
     get_capabilities = getattr(torch.cpu, "get_capabilities", dict)  # since 2.10
-    capabilities = get_capabilities()
+    capabilities: dict[str, object] = get_capabilities()
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 

@@ -47,7 +47,7 @@ def test_the_turned_mask_is_where_the_turned_words_say(
     mask[0, 0, row - 4 : row + 4, column - 4 : column + 4] = 1
     image = mask.expand(1, 3, -1, -1) * 2 - 1
     (before,) = describe(mask[0, 0].numpy() > 0.5).locations
-    words = set()
+    words: set[str] = set()
     for seed in range(8):
         generator = torch.Generator().manual_seed(seed)
         moved_image, moved = warp(image, mask, [pose], 64, generator)

@@ -34,7 +34,7 @@ def test_an_empty_reference_rewards_an_empty_prediction() -> None:
     assert everything.item() > 1
 
 
-def _softmax(x: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def _softmax(x: np.ndarray) -> np.ndarray:
     e = np.exp(x - x.max(axis=-1, keepdims=True))
     return np.asarray(e / e.sum(axis=-1, keepdims=True))
 

@@ -54,7 +54,6 @@ class MiniLM:
             num_hidden_layers=6,
             num_attention_heads=12,
             intermediate_size=1536,
-            attn_implementation="sdpa",
         )
         self._network = BertModel(config, add_pooling_layer=False).eval()
         state = load_file(weights)

@@ -47,7 +47,8 @@ class SelfAttention(nn.Module):
 
     def _split(self, tokens: Tensor) -> Tensor:
         """(B, T, D) to (B, heads, T, D / heads)."""
-        return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        split: Tensor = tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return split
 
 
 class BiFusion(nn.Module):

@@ -108,11 +108,13 @@ class ProbabilisticCrossAttention(nn.Module):
         score = score - self.uncertainty_penalty * (variance + VARIANCE_FLOOR).sqrt()
         if mask is not None:
             score = score.masked_fill(~mask[:, None, None, :], -torch.inf)
-        return score.softmax(dim=-1)
+        weight: Tensor = score.softmax(dim=-1)
+        return weight
 
     def _split(self, tokens: Tensor) -> Tensor:
         """Split the channels into heads: (B, T, D) to (B, M, T, E)."""
-        return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        split: Tensor = tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return split
 
 
 def _gaussian(parameters: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from monai.losses import DiceLoss
+from monai.losses.dice import DiceLoss
 from torch.nn import functional
 
 if TYPE_CHECKING:

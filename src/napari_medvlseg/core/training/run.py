@@ -98,7 +98,7 @@ class _Run:
         self.train, self.validation = _load(data)
         self.text = _TextCache()
         with torch.random.fork_rng(devices=[]):
-            torch.random.default_generator.manual_seed(config.seed)
+            torch.default_generator.manual_seed(config.seed)
             self.model = Compact().to(memory_format=torch.channels_last)
         load_imagenet_weights(self.model.encoder)
         self.average = copy.deepcopy(self.model).requires_grad_(requires_grad=False)
@@ -324,7 +324,7 @@ def _depthwise_in_float32(model: nn.Module) -> None:
             with torch.autocast("cpu", enabled=False):
                 return original(pixels.float())
 
-        convolution.forward = forward  # type: ignore[method-assign]
+        convolution.forward = forward  # type: ignore[method-assign,assignment]
 
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and module.groups > 1:
