@@ -45,7 +45,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
         f"{options.model}, {options.split} split, {options.prompts} prompts, "
         f"{config.num_samples} samples",
         ("set", "target", "n", "DSC", "NSD 2 px", "absent"),
-        _table_rows(summaries, joined),
+        table_rows(summaries, joined),
     )
     if options.json is not None:
         from napari_medvlseg.core.io.write import write_text
@@ -159,7 +159,7 @@ def _evaluate_set(
     return summarise(results, facts)
 
 
-def _table_rows(
+def table_rows(
     summaries: list[dict[str, Any]], joined: Mapping[str, Any]
 ) -> list[tuple[str, ...]]:
     """Return the cells of the table: sets, their targets, and the mean of the sets."""

@@ -57,11 +57,14 @@ def run_export(options: argparse.Namespace) -> int:
 
 def run_train(options: argparse.Namespace) -> int:
     """Train, going on where an earlier run in the same folder stopped."""
+    from napari_medvlseg.core.datasets import find_sets
     from napari_medvlseg.core.training.config import TrainConfig
+
+    config = config_from(TrainConfig, options)
+    find_sets(options.data)  # a wrong folder is told before torch is imported
     from napari_medvlseg.core.training.export import export_bundle
     from napari_medvlseg.core.training.run import remove_partial, train_steps
 
-    config = config_from(TrainConfig, options)
     try:
         with progress("reading", None) as move:
             for record in train_steps(options.data, options.output, config):
