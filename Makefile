@@ -24,7 +24,7 @@ help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 demo: $(RUN_READY) ## Open napari on a real image with a prompt segmented
-	$(ANY_SCREEN) $(BIN)/python -m napari_medvlseg.plugin.demo
+	$(ANY_SCREEN) $(BIN)/python -m napari_medvlseg.plugin.demo $(if $(ANY_SCREEN),--headless demo-output)
 
 test: $(DEV_READY) ## Run the tests (PYTEST_ARGS='-m "not slow"' for the quick ones)
 	$(VIRTUAL_SCREEN) $(BIN)/python -m pytest --cov --cov-report= $(PYTEST_ARGS)
