@@ -110,6 +110,13 @@ def test_what_is_always_many_is_not_counted() -> None:
     assert "retinal vessels" in text
 
 
+def test_beside_the_patients_side_stands_no_side_of_the_image() -> None:
+    left_lung = TARGETS["ChestXrayLungs"][1]
+    text = caption_case(_disk(60, 100, 20), None, left_lung)
+    assert "left lung" in text
+    assert "right" not in text
+
+
 def test_many_components_have_no_single_places() -> None:
     mask = np.zeros((SIZE, SIZE), dtype=bool)
     for row in range(10, 110, 30):

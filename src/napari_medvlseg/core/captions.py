@@ -170,7 +170,10 @@ def _fill(attributes: Attributes, target: TargetInfo, design: str, seed: int) ->
         attributes = _contradict(attributes)
     where = ", ".join(attributes.locations)
     without_place = (
-        design == "missing_location" or not where or attributes.number >= MANY
+        design == "missing_location"
+        or not where
+        or attributes.number >= MANY
+        or names_a_side(target.class_name)
     )
     templates = _NO_PLACE if without_place else _FULL
     if design == "underdescriptive":
@@ -183,6 +186,11 @@ def _fill(attributes: Attributes, target: TargetInfo, design: str, seed: int) ->
         modality=target.modality,
     )
     return f"{text}.{_OVER}" if design == "overdescriptive" else text
+
+
+def names_a_side(class_name: str) -> bool:
+    """Whether a name holds the patient's side, beside which the image's confuses."""
+    return bool({"left", "right"} & set(class_name.split()))
 
 
 def _noun_phrase(attributes: Attributes, target: TargetInfo) -> str:

@@ -32,7 +32,7 @@ def binary_entropy(probability: Map) -> Map:
     q = 1 - p
     tiny = np.finfo(np.float32).tiny
     entropy: Map = -(p * np.log(p + tiny) + q * np.log(q + tiny))
-    return np.clip(entropy, 0, MAX_BINARY_ENTROPY, out=entropy)
+    return np.clip(entropy, 0.0, MAX_BINARY_ENTROPY) + np.float32(0)  # not -0.0
 
 
 def binary_entropy_of_logits(logits: Tensor) -> Tensor:

@@ -26,6 +26,18 @@ def test_the_segmentation_loss_is_image_wise_dice_and_bce() -> None:
     assert segmentation_loss(logits, reference).item() == pytest.approx(expected, 1e-5)
 
 
+def test_weights_multiply_the_loss_of_their_images() -> None:
+    generator = torch.Generator().manual_seed(2)
+    logits = torch.randn(2, 1, 6, 5, generator=generator)
+    reference = (torch.rand(2, 1, 6, 5, generator=generator) > 0.5).float()
+    single = [
+        segmentation_loss(logits[i : i + 1], reference[i : i + 1]).item()
+        for i in range(2)
+    ]
+    weighted = segmentation_loss(logits, reference, torch.tensor([1.0, 4.0])).item()
+    assert weighted == pytest.approx((single[0] + 4 * single[1]) / 2, 1e-5)
+
+
 def test_an_empty_reference_rewards_an_empty_prediction() -> None:
     empty = torch.zeros(1, 1, 8, 8)
     nothing = segmentation_loss(torch.full((1, 1, 8, 8), -12.0), empty)

@@ -145,5 +145,6 @@ def test_mismatched_prompts_have_empty_answers_and_others_do_not(data: Path) -> 
     assert torch.equal(filled, batch.matched)
     share = 1 - batch.matched.float().mean().item()
     assert 0.05 < share < 0.3
+    assert not batch.sided.any()
     for prompt, matched in zip(batch.prompts, batch.matched.tolist(), strict=True):
         assert ("polyp" in prompt) == matched

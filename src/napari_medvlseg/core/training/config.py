@@ -24,6 +24,8 @@ class TrainConfig:
     """Of MedCLIPSeg's soft contrastive loss (its lambda)."""
     temperature: float = 0.2
     """Of the soft contrastive loss (its tau)."""
+    side_weight: float = 4.0
+    """Loss weight of questions that only the word left or right decides."""
     sizes: tuple[int, ...] = (192, 224, 256)
     """Input sizes in pixels, a third of the run each, small to large."""
     average_decay: float = 0.998

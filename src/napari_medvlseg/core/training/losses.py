@@ -19,17 +19,31 @@ SEGMENTATION_WEIGHT = 0.5
 """Of Dice and of BCE each (MedCLIPSeg's lambda_Seg)."""
 
 
-def segmentation_loss(logits: Tensor, reference: Tensor) -> Tensor:
+def segmentation_loss(
+    logits: Tensor, reference: Tensor, weight: Tensor | None = None
+) -> Tensor:
     """Return image-wise Dice loss and BCE, in equal parts.
 
     Parameters
     ----------
     logits, reference : (B, 1, H, W)
+    weight : (B,), optional
+        Of each image; 1 by default. The sum is divided by B, not by the weights.
     """
-    dice = DiceLoss(sigmoid=True, smooth_nr=DICE_SMOOTHING, smooth_dr=DICE_SMOOTHING)
-    overlap: Tensor = dice(logits, reference)
-    likelihood = functional.binary_cross_entropy_with_logits(logits, reference)
-    return SEGMENTATION_WEIGHT * (overlap + likelihood)
+    dice = DiceLoss(
+        sigmoid=True,
+        smooth_nr=DICE_SMOOTHING,
+        smooth_dr=DICE_SMOOTHING,
+        reduction="none",
+    )
+    overlap = dice(logits, reference).flatten(1).mean(dim=1)  # (B,)
+    likelihood = functional.binary_cross_entropy_with_logits(
+        logits, reference, reduction="none"
+    )
+    loss: Tensor = overlap + likelihood.flatten(1).mean(dim=1)
+    if weight is not None:
+        loss = loss * weight
+    return SEGMENTATION_WEIGHT * loss.mean()
 
 
 def soft_contrastive_loss(vision: Tensor, text: Tensor, temperature: float) -> Tensor:

@@ -166,7 +166,8 @@ class _Run:
         logits = functional.interpolate(
             output.logits.float(), batch.masks.shape[-2:], mode="bilinear"
         )
-        loss = segmentation_loss(logits, batch.masks)
+        weight = 1 + (self.config.side_weight - 1) * batch.sided.float()
+        loss = segmentation_loss(logits, batch.masks, weight)
         if int(batch.matched.sum()) > 1:
             agreement = soft_contrastive_loss(
                 output.vision_embedding.float()[batch.matched],

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from napari_medvlseg.core.captions import caption_case, location
+from napari_medvlseg.core.captions import caption_case, location, names_a_side
 from napari_medvlseg.core.datasets import list_cases
 from napari_medvlseg.core.io.read import read
 from napari_medvlseg.core.preprocess.pixels import to_network_range
@@ -88,6 +88,8 @@ class Batch:
     prompts: list[str]
     matched: Tensor
     """(B,) bool: whether the prompt is about the picture."""
+    sided: Tensor
+    """(B,) bool: whether only the word left or right decides the answer."""
 
 
 def load_samples(root: Path, split: str) -> list[Sample]:
@@ -147,12 +149,14 @@ def make_batch(chosen: list[Sample], size: int, generator: torch.Generator) -> B
             mask = masks[row, 0].numpy() > 0.5
             prompts.append(_own_prompt(sample, mask, images[row], pose, generator))
             matched.append(True)
-    return Batch(images, masks, prompts, torch.tensor(matched))
+    sided = torch.tensor([names_a_side(s.case.info.class_name) for s in chosen])
+    told = torch.tensor(matched)
+    return Batch(images, masks, prompts, told, sided & told)
 
 
 def _keep_laterality(sample: Sample, pose: Pose) -> Pose:
     """Do not mirror a picture whose question names one of two like organs."""
-    if sample.case.info.class_name in ("left lung", "right lung"):
+    if names_a_side(sample.case.info.class_name):
         return pose._replace(mirrored=False)
     return pose
 
