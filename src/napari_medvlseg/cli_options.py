@@ -116,15 +116,6 @@ def default_of(field: Field[Any]) -> Any:
     return field.default_factory() if field.default_factory is not MISSING else None
 
 
-def existing_folder(text: str) -> Path:
-    """Read the path of a folder that has to be there."""
-    path = Path(text).expanduser()
-    if not path.is_dir():
-        msg = f"{path} is not a folder"
-        raise argparse.ArgumentTypeError(msg)
-    return path
-
-
 def path_of(text: str) -> Path:
     """Read a path."""
     return Path(text).expanduser()
