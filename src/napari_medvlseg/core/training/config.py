@@ -10,7 +10,7 @@ from typing import Any
 class TrainConfig:
     """How the compact model is trained."""
 
-    epochs: int = 14
+    epochs: int = 7
     """Passes over the (weighted) data."""
     batch_size: int = 16
     """Images a step."""
@@ -26,8 +26,8 @@ class TrainConfig:
     """Of the soft contrastive loss (its tau)."""
     side_weight: float = 4.0
     """Loss weight of questions that only the word left or right decides."""
-    sizes: tuple[int, ...] = (192, 224, 256)
-    """Input sizes in pixels, a third of the run each, small to large."""
+    sizes: tuple[int, ...] = (192, 192, 192, 192, 224, 224, 224, 256)
+    """Input sizes in pixels, each for an equal part of the run."""
     average_decay: float = 0.998
     """Of the running average of the weights that is saved, a step."""
     seed: int = 0
@@ -36,14 +36,14 @@ class TrainConfig:
     """CPU threads; 0 is torch's own choice."""
     weights: dict[str, float] = field(
         default_factory=lambda: {
-            "BUSI": 1.2,
-            "Kvasir": 1.0,
-            "ISIC": 0.8,
-            "BrainTumorT1C": 1.1,
-            "ChestXrayLungs": 0.25,
-            "Nuclei": 0.7,
-            "WhiteBloodCells": 0.5,
-            "RetinaVessels": 10.0,
+            "BUSI": 1.0,
+            "Kvasir": 0.95,
+            "ISIC": 0.5,
+            "BrainTumorT1C": 0.85,
+            "ChestXrayLungs": 0.6,
+            "Nuclei": 0.4,
+            "WhiteBloodCells": 0.4,
+            "RetinaVessels": 8.0,
         }
     )
     """Samples an epoch from each set, as a share of its cases; sets absent here: 1."""
