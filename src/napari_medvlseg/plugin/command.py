@@ -23,8 +23,7 @@ def shell_command(job: Job, path: str | None) -> str:
     words += ["--seed", str(config.seed)]
     words += ["--threshold", f"{config.threshold:g}"]
     words += ["--device", config.device]
-    if config.tiling != "auto":
-        words += ["--tile", config.tiling]
+    words += {"tile": ["--tile"], "whole": ["--no-tile"]}.get(config.tiling, [])
     cut = [axis for axis in range(len(job.cut.shape)) if axis not in job.cut.kept]
     if cut:
         words += ["--axis", str(cut[0]), "--slice", str(job.cut.index[cut[0]])]

@@ -167,7 +167,7 @@ class OptionsView(QWidget):
         for tiling in TILINGS:
             self.tiling.addItem(TILING_TEXTS[tiling], tiling)
         self.replace = named(
-            QCheckBox("Replace t&he last result", self),
+            QCheckBox("Repl&ace the last result", self),
             "Replace the last result of this prompt",
             "Off: an earlier result of the same prompt stays, and the new layers get a "
             "number",

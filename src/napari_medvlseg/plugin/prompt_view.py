@@ -133,7 +133,7 @@ class PromptView(QWidget):
         label = QLabel("Promp&t", self)
         label.setBuddy(self.edit)
         self.concepts_button = menu_button(
-            "C&oncepts", "What the chosen model knows, with a prompt for each", self
+            "Co&ncepts", "What the chosen model knows, with a prompt for each", self
         )
         self.concepts_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self._menu = QMenu(self.concepts_button)

@@ -178,7 +178,7 @@ class Result:
             self._made[which] = layer = self._make(*which, data)
             layer.visible = is_shown
             layer.metadata = self._origin(which, complete=complete)
-            self._insert(layer)
+            self._insert(which)
         elif layer in self._layers and not (layer == self.mask and self.is_edited):
             layer.data = data
             layer.metadata = self._origin(which, complete=complete)
@@ -216,12 +216,23 @@ class Result:
             **place,
         )
 
-    def _insert(self, layer: Any) -> None:
-        """Put a layer on top, but below the mask."""
-        top = len(self._layers)
-        if self.mask in self._layers and layer != self.mask:
-            top = self._layers.index(self.mask)
-        self._layers.insert(top, layer)
+    def _insert(self, which: tuple[str, int]) -> None:
+        """Put a layer on top, but below those of its result that come after it."""
+        order = [which for which in self._order() if which in self._made]
+        above = order[order.index(which) + 1 :]
+        places = [
+            self._layers.index(self._made[other])
+            for other in above
+            if self._made[other] in self._layers
+        ]
+        top = min(places, default=len(self._layers))
+        self._layers.insert(top, self._made[which])
+
+    def _order(self) -> list[tuple[str, int]]:
+        """Return the layers from the lowest to the mask."""
+        count = len(self.job.prompts)
+        maps = [(kind, number) for number in range(count) for kind in MAPS]
+        return [*maps, (MASK, 0)]
 
     def _origin(self, which: tuple[str, int], *, complete: bool) -> dict[str, Any]:
         """Return a layer's metadata: the image layer's own, and where this is from."""

@@ -214,7 +214,7 @@ class SegmentWidget(QWidget):
             "run; nothing is found outside",
         )
         self.draw = named(
-            QPushButton("Dra&w"),
+            QPushButton("Draw"),
             "Draw a region of interest",
             "Add a Shapes layer and draw a rectangle that bounds the run",
         )
@@ -223,7 +223,7 @@ class SegmentWidget(QWidget):
         self.progress = RunView(self)
         self.results = ResultsView(settings, self)
         self.copy = named(
-            QPushButton("Cop&y as command"),
+            QPushButton("Copy as command"),
             "Copy as command",
             "Copy the shell command that does the same",
         )
@@ -236,7 +236,7 @@ class SegmentWidget(QWidget):
         holder = QWidget()
         region.setContentsMargins(0, 0, 0, 0)
         holder.setLayout(region)
-        label = add_row(self.options.more_grid, "Reg&ion", holder)
+        label = add_row(self.options.more_grid, "Region", holder)
         label.setBuddy(self.region)
         top = QGridLayout()
         top.setColumnStretch(1, 1)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from napari.qt.threading import create_worker
-from qtpy.QtCore import QObject, QThreadPool, Signal
+from qtpy.QtCore import QObject, Signal
 
 from napari_medvlseg.plugin.findings import find
 
@@ -24,8 +24,13 @@ if TYPE_CHECKING:
 PREVIEW_PAUSE_S = 0.3
 """Least time between two previews after the first."""
 
+PAUSE_PER_COST = 4
+"""And so many times what a preview costs, so that previews stay a fifth of a run..."""
+
+LONGEST_PAUSE_S = 3.0
+"""... but not longer than this."""
+
 CLOSE_WAIT_S = 10.0
-POOL_WAIT_MS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,7 @@ class Failure:
 
 
 def run_job(
-    job: Job, steps: StepsFunction, drawn: threading.Event
+    job: Job, steps: StepsFunction, screen: Screen
 ) -> Iterator[Update | Failure]:
     """Yield the updates of a run; an error is the last of them.
 
@@ -86,8 +91,8 @@ def run_job(
         What is run.
     steps : callable
         Runs the model.
-    drawn : Event
-        Set when the last preview is on the screen; no other is made before that.
+    screen : Screen
+        Says when the next preview is due.
     """
     try:
         import_module("pandas")  # napari's first layer would import it, on its thread
@@ -97,10 +102,9 @@ def run_job(
         for step in running:
             clock.tick(step.done, step.total)
             findings = None
-            if step.done >= step.total or (drawn.is_set() and clock.preview_is_due):
-                drawn.clear()
+            if step.done >= step.total or screen.is_due:
+                screen.begin()
                 findings = find(job.cut.paste(step.snapshot()))
-                clock.previewed()
             yield Update(
                 job, step.done, step.total, clock.elapsed_s, clock.left_s, findings
             )
@@ -108,24 +112,44 @@ def run_job(
         yield Failure(job, error)
 
 
+class Screen:
+    """Paces previews: one at a time, and the dearer they are the fewer."""
+
+    def __init__(self) -> None:
+        self._begun = 0.0
+        self._next = 0.0
+        self._is_busy = False
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a preview may be made; the first is due at once."""
+        return not self._is_busy and time.monotonic() >= self._next
+
+    def begin(self) -> None:
+        """Note that a preview is being made; called by the thread of the run."""
+        self._is_busy = True
+        self._begun = time.monotonic()
+
+    def end(self) -> None:
+        """Note that it is on the screen; called by the main thread.
+
+        The first one adds layers, so what it cost tells nothing about the next.
+        """
+        now = time.monotonic()
+        cost = now - self._begun if self._next else 0.0
+        pause = min(max(PAUSE_PER_COST * cost, PREVIEW_PAUSE_S), LONGEST_PAUSE_S)
+        self._next = now + pause
+        self._is_busy = False
+
+
 class _Clock:
-    """Times a run: what is left of it, and when the next preview is due."""
+    """Times a run, and what is left of it."""
 
     def __init__(self) -> None:
         self._begun = time.monotonic()
-        self._previewed = -PREVIEW_PAUSE_S
         self._first: tuple[int, float] | None = None
         self.elapsed_s = 0.0
         self.left_s: float | None = None
-
-    @property
-    def preview_is_due(self) -> bool:
-        """Whether the last preview is old enough; the first is due at once."""
-        return self.elapsed_s - self._previewed >= PREVIEW_PAUSE_S
-
-    def previewed(self) -> None:
-        """Note that a preview was made."""
-        self._previewed = time.monotonic() - self._begun
 
     def tick(self, done: int, total: int) -> None:
         """Note a step; the first one also prepares, so the later ones tell the pace."""
@@ -138,79 +162,110 @@ class _Clock:
             self.left_s = pace * (total - done)
 
 
+class Worker(QObject):
+    """Iterates on a thread; what it yields is heard on the main thread.
+
+    Not superqt's worker: that one changes Python's filters of warnings, which belong to
+    the process, so that they are left wrong where the main thread does the same.
+    """
+
+    yielded = Signal(object)
+    ended = Signal()
+
+    def __init__(self, iterate: Callable[[], Iterator[Any]]) -> None:
+        super().__init__()
+        self._iterate = iterate
+        self._is_wanted = True
+        self._thread = threading.Thread(target=self._work, name="napari-medvlseg")
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread is there."""
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def quit(self) -> None:
+        """End after the part that is under way."""
+        self._is_wanted = False
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the end."""
+        if self._thread.is_alive():
+            self._thread.join(seconds)
+
+    def _work(self) -> None:
+        """Iterate until the end, or until nobody wants more."""
+        for value in self._iterate():
+            if not self._is_wanted:
+                break
+            self.yielded.emit(value)
+        self.ended.emit()
+
+
 class Runner(QObject):
-    """Runs one job at a time on a thread of Qt's pool.
+    """Runs one job at a time on a thread.
 
     A cancelled run says so at once; its thread ends at its next step and is not heard.
     """
 
     updated = Signal(object)
     failed = Signal(object)
-    cancelled = Signal()
 
     def __init__(self, steps: StepsFunction, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._steps = steps
         self._job: Job | None = None
-        self._worker: Any = None
-        self._threads: set[Any] = set()
-        self._drawn = threading.Event()
-
-    @property
-    def is_running(self) -> bool:
-        """Whether a job is under way."""
-        return self._worker is not None
+        self._workers: list[Worker] = []
+        self._screen = Screen()
 
     @property
     def has_threads(self) -> bool:
         """Whether a thread is left, be it of a cancelled job."""
-        return bool(self._threads)
+        return any(worker.is_alive for worker in self._workers)
 
     def start(self, job: Job) -> None:
         """Run a job; refused while another is under way."""
-        if self.is_running:
+        if self._job is not None:
             msg = "a run is under way"
             raise RuntimeError(msg)
-        self._drawn = threading.Event()
-        self._drawn.set()
-        worker = create_worker(
-            run_job, job, self._steps, self._drawn, _start_thread=False
-        )
-        worker.yielded.connect(self._on_yielded)
-        worker.finished.connect(lambda *_: self._threads.discard(worker))
+        self._workers = [worker for worker in self._workers if worker.is_alive]
         self._job = job
-        self._worker = worker
-        self._threads.add(worker)
+        self._screen = Screen()
+        worker = Worker(partial(run_job, job, self._steps, self._screen))
+        worker.yielded.connect(self._on_yielded)
+        self._workers.append(worker)
         worker.start()
 
     def acknowledge(self) -> None:
         """Say that the last preview is on the screen."""
-        self._drawn.set()
+        self._screen.end()
 
     def cancel(self) -> None:
         """End the job under way, if there is one."""
-        if self._worker is None:
-            return
-        self._worker.quit()
-        self._worker = None
-        self.cancelled.emit()
+        self._job = None
+        for worker in self._workers:
+            worker.quit()
 
     def close(self) -> None:
         """End the job and wait for its thread, which a step may hold for a moment."""
-        self._worker = None
-        _end(self._threads)
-        self._threads.clear()
+        self.cancel()
+        for worker in self._workers:
+            worker.wait(CLOSE_WAIT_S)
+        self._workers.clear()
 
     def _on_yielded(self, update: Update | Failure) -> None:
         """Pass on what the job under way says; a cancelled one is not heard."""
-        if self._worker is None or update.job is not self._job:
+        if self._job is None or update.job is not self._job:
             return
         if isinstance(update, Failure):
-            self._worker = None
+            self._job = None
             self.failed.emit(update.error)
             return
         if update.is_last:
-            self._worker = None
+            self._job = None
         self.updated.emit(update)
 
 
@@ -221,7 +276,7 @@ class LatestOnly(QObject):
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._worker: Any = None
+        self._worker: Worker | None = None
         self._next: Callable[[], Any] | None = None
 
     def ask(self, compute: Callable[[], Any]) -> None:
@@ -234,31 +289,28 @@ class LatestOnly(QObject):
         """Drop what is asked, and wait for what is being computed."""
         self._next = None
         if self._worker is not None:
-            _end({self._worker})
+            self._worker.quit()
+            self._worker.wait(CLOSE_WAIT_S)
+            self._worker = None
 
     def _start(self) -> None:
         """Compute what was asked last."""
         compute, self._next = self._next, None
         if compute is None:
             return
-        self._worker = create_worker(compute, _start_thread=False)
-        self._worker.returned.connect(self.computed)
-        self._worker.finished.connect(self._on_finished)
+        self._worker = Worker(partial(_once, compute))
+        self._worker.yielded.connect(self.computed)
+        self._worker.ended.connect(self._on_ended)
         self._worker.start()
 
-    def _on_finished(self) -> None:
+    def _on_ended(self) -> None:
         """Go on with what was asked meanwhile."""
-        self._worker = None
+        if self._worker is not None:
+            self._worker.wait(CLOSE_WAIT_S)
+            self._worker = None
         self._start()
 
 
-def _end(workers: set[Any]) -> None:
-    """Ask workers to quit and wait for their threads."""
-    for worker in workers:
-        worker.quit()
-    until = time.monotonic() + CLOSE_WAIT_S
-    while any(worker.is_running for worker in workers) and time.monotonic() < until:
-        time.sleep(0.005)
-    pool = QThreadPool.globalInstance()
-    if workers and pool is not None:
-        pool.waitForDone(POOL_WAIT_MS)  # the moment between its end and the pool's
+def _once(compute: Callable[[], Any]) -> Iterator[Any]:
+    """Yield one value."""
+    yield compute()

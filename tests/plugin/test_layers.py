@@ -1,0 +1,232 @@
+"""A layer is cut where the viewer shows it, and the result goes back there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import dask.array as da
+import numpy as np
+import pytest
+from napari.components import Dims
+from napari.layers import Image as ImageLayer
+from napari.layers import Shapes
+
+from napari_medvlseg.core.config import SegmentConfig
+from napari_medvlseg.core.errors import ImageError
+from napari_medvlseg.plugin.frame import LayerFrame
+from napari_medvlseg.plugin.layers import cut_layer
+from tests.plugin.conftest import blob_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+OBLIQUE = {
+    "scale": (2.0, 0.5, 0.7),
+    "translate": (10.0, -4.0, 3.0),
+    "rotate": (0.0, 0.0, 30.0),
+    "shear": (0.1, 0.0, 0.2),
+    "affine": np.array(
+        [[1, 0, 0, 5], [0, 0.9, 0.1, 6], [0, -0.1, 0.9, 7], [0, 0, 0, 1.0]]
+    ),
+    "units": ("mm", "mm", "mm"),
+    "axis_labels": ("z", "y", "x"),
+}
+
+
+def volume() -> np.ndarray[Any, np.dtype[np.int16]]:
+    return np.arange(5 * 6 * 7, dtype=np.int16).reshape(5, 6, 7)
+
+
+def dims_at(*index: int, order: tuple[int, ...] | None = None) -> Dims:
+    dims = Dims(ndim=len(index), range=tuple((0, 100, 1) for _ in index))
+    dims.point = index
+    if order is not None:
+        dims.order = order
+    return dims
+
+
+def test_a_slice_is_the_one_that_the_viewer_shows() -> None:
+    cut = cut_layer(ImageLayer(volume()), dims_at(3, 0, 0), whole=False)
+    np.testing.assert_array_equal(cut.read().voxels, volume()[3])
+    assert (cut.kept, cut.offset) == ((1, 2), (3, 0, 0))
+
+
+def test_a_slice_follows_the_viewers_axis_order() -> None:
+    dims = dims_at(0, 4, 0, order=(1, 0, 2))
+    cut = cut_layer(ImageLayer(volume()), dims, whole=False)
+    np.testing.assert_array_equal(cut.read().voxels, volume()[:, 4])
+    assert (cut.kept, cut.offset) == ((0, 2), (0, 4, 0))
+
+
+def test_a_volume_is_walked_along_the_slider() -> None:
+    dims = dims_at(0, 4, 0, order=(1, 0, 2))
+    image = cut_layer(ImageLayer(volume()), dims, whole=True).read()
+    assert image.spatial_shape == (5, 6, 7)
+    assert image.slice_axis == 1
+
+
+def test_one_time_point_of_a_series_of_volumes_is_taken() -> None:
+    series = np.stack([volume(), volume() + 1000])
+    cut = cut_layer(ImageLayer(series), dims_at(1, 2, 0, 0), whole=True)
+    np.testing.assert_array_equal(cut.read().voxels, series[1])
+    assert (cut.kept, cut.offset) == ((1, 2, 3), (1, 0, 0, 0))
+
+
+def test_colour_is_no_axis() -> None:
+    film = np.zeros((4, 6, 7, 3), np.uint8)
+    image = cut_layer(ImageLayer(film, rgb=True), dims_at(2, 0, 0), whole=False).read()
+    assert image.rgb
+    assert image.spatial_shape == (6, 7)
+
+
+def test_only_the_slice_of_lazy_data_is_computed() -> None:
+    seen: list[int] = []
+
+    def block(block_info: Any = None) -> np.ndarray[Any, np.dtype[np.int16]]:
+        start = block_info[None]["array-location"][0][0]
+        seen.append(start)
+        return volume()[start : start + 1]
+
+    lazy = da.map_blocks(block, chunks=((1,) * 5, (6,), (7,)), dtype=np.int16)
+    layer = ImageLayer(lazy, contrast_limits=(0, 210))
+    cut = cut_layer(layer, dims_at(3, 0, 0), whole=False)
+    seen.clear()
+    np.testing.assert_array_equal(cut.read().voxels, volume()[3])
+    assert seen == [3]
+
+
+def test_the_finest_of_several_resolutions_is_taken() -> None:
+    levels = [volume()[0].repeat(4, 0).repeat(4, 1), volume()[0]]
+    layer = ImageLayer(levels, multiscale=True, contrast_limits=(0, 210))
+    assert cut_layer(layer, dims_at(0, 0), whole=False).read().spatial_shape == (24, 28)
+
+
+def test_a_file_that_is_gone_is_told_in_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "image.npy"
+    np.save(path, volume()[0])
+
+    def load() -> np.ndarray[Any, np.dtype[np.int16]]:
+        loaded: np.ndarray[Any, np.dtype[np.int16]] = np.load(path)
+        return loaded
+
+    lazy = da.from_delayed(_delayed(load), (6, 7), np.int16)
+    layer = ImageLayer(lazy, contrast_limits=(0, 42), name="gone")
+    cut = cut_layer(layer, dims_at(0, 0), whole=False)
+    path.unlink()
+    with pytest.raises(ImageError, match="open it again"):
+        cut.read()
+
+
+def _delayed(function: Callable[[], Any]) -> Any:
+    from dask.delayed import delayed
+
+    return delayed(function, pure=False)()
+
+
+def test_a_flat_image_lies_where_its_layer_does() -> None:
+    layer = ImageLayer(volume()[0], scale=(0.5, 0.7), translate=(3, 4), units="mm")
+    image = cut_layer(layer, dims_at(0, 0), whole=False).read()
+    assert image.units == "mm"
+    assert image.spacing_mm == pytest.approx((0.5, 0.7))
+    wanted = np.array([[0.5, 0, 0, 3], [0, 0.7, 0, 4], [0, 0, 1, 0], [0, 0, 0, 1]])
+    np.testing.assert_allclose(image.affine, wanted)
+
+
+def test_other_lengths_become_millimetres() -> None:
+    layer = ImageLayer(volume()[0], scale=(200, 300), units="micrometer")
+    image = cut_layer(layer, dims_at(0, 0), whole=False).read()
+    assert image.spacing_mm == pytest.approx((0.2, 0.3))
+
+
+def test_pixels_are_no_length() -> None:
+    layer = ImageLayer(volume()[0], scale=(0.5, 0.5))
+    assert cut_layer(layer, dims_at(0, 0), whole=False).read().spacing_mm is None
+
+
+@pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning")
+@pytest.mark.parametrize("whole", [False, True])
+def test_every_voxel_of_an_oblique_image_keeps_its_place(*, whole: bool) -> None:
+    layer = ImageLayer(volume(), **OBLIQUE)
+    position = layer.data_to_world((3, 0, 0))
+    dims = Dims(ndim=3, range=tuple((-100, 100, 0.01) for _ in range(3)))
+    dims.point = position
+    cut = cut_layer(layer, dims, whole=whole)
+    image = cut.read()
+    assert cut.index[0] == 3
+    for index in ((0, 0), (5, 6), (2, 4)):
+        kept = (3, *index) if whole else index
+        core = image.affine @ [*kept, *[0] * (3 - len(kept)), 1]
+        np.testing.assert_allclose(
+            core[:3], layer.data_to_world((3, *index)), atol=1e-6
+        )
+
+
+@pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning")
+def test_a_result_on_a_slice_lies_on_that_slice_of_an_oblique_image() -> None:
+    layer = ImageLayer(volume(), **OBLIQUE)
+    place = LayerFrame.of(layer).at((3, 0, 0))
+    result = ImageLayer(volume()[3:4], **place)
+    for index in ((0, 0), (5, 6), (2, 4)):
+        np.testing.assert_allclose(
+            result.data_to_world((0, *index)),
+            layer.data_to_world((3, *index)),
+            atol=1e-6,
+        )
+    assert result.units == layer.units
+    assert result.axis_labels == layer.axis_labels
+
+
+def rectangle(*corners: tuple[float, ...]) -> Shapes:
+    return Shapes([np.array(corners)], shape_type="rectangle")
+
+
+def test_a_rectangle_limits_the_run() -> None:
+    layer = ImageLayer(volume()[0], scale=(2, 2))
+    region = rectangle((2, 4), (2, 8), (6, 8), (6, 4))  # world: voxels 1-3, 2-4
+    cut = cut_layer(layer, dims_at(0, 0), whole=False, region=region)
+    assert cut.box == (slice(1, 4), slice(2, 5))
+    np.testing.assert_array_equal(cut.read().voxels, volume()[0, 1:4, 2:5])
+    np.testing.assert_allclose(cut.read().affine[:2, 3], (2, 4))
+
+
+def test_a_rectangle_on_one_slice_limits_every_slice_of_a_volume() -> None:
+    region = rectangle((2, 1, 2), (2, 1, 4), (2, 3, 4), (2, 3, 2))
+    cut = cut_layer(ImageLayer(volume()), dims_at(0, 0, 0), whole=True, region=region)
+    assert cut.box == (slice(0, 5), slice(1, 4), slice(2, 5))
+
+
+@pytest.mark.parametrize("region", [Shapes(), rectangle((90, 90), (99, 99))])
+def test_a_region_that_holds_nothing_is_refused(region: Shapes) -> None:
+    with pytest.raises(ImageError, match="draw"):
+        cut_layer(ImageLayer(volume()[0]), dims_at(0, 0), whole=False, region=region)
+
+
+def test_outside_the_region_nothing_is_found() -> None:
+    layer = ImageLayer(volume()[0])
+    region = rectangle((1, 2), (1, 4), (3, 4), (3, 2))
+    cut = cut_layer(layer, dims_at(0, 0), whole=False, region=region)
+    config = SegmentConfig(num_samples=1)
+    (step,) = blob_steps(cut.read(), ["blob", "dark"], "blobs", config)
+    inner = step.snapshot()
+    pasted = cut.paste(inner)
+    assert pasted.labels.shape == (6, 7)
+    assert pasted.probability.shape == (2, 6, 7)
+    np.testing.assert_array_equal(pasted.probability[:, 1:4, 2:5], inner.probability)
+    outside = np.ones((6, 7), bool)
+    outside[1:4, 2:5] = False
+    assert not pasted.labels[outside].any()
+    assert not pasted.predictive_entropy[:, outside].any()
+    assert pasted.provenance["region_of_interest"] == [[1, 4], [2, 5]]
+    np.testing.assert_array_equal(pasted.affine, cut.affine)
+
+
+def test_the_smallest_finding_is_measured_in_the_region() -> None:
+    from dataclasses import replace
+
+    layer = ImageLayer(np.zeros((10, 10)))
+    region = rectangle((0, 0), (0, 4), (4, 4), (4, 0))  # 5 x 5 of 10 x 10
+    cut = cut_layer(layer, dims_at(0, 0), whole=False, region=region)
+    (step,) = blob_steps(cut.read(), ["x"], "blobs", SegmentConfig(num_samples=1))
+    inner = replace(step.snapshot(), min_foreground=0.2)
+    assert cut.paste(inner).min_foreground == pytest.approx(0.05)

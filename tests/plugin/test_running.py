@@ -1,0 +1,284 @@
+"""While a model runs: presses answer, cancel is quick, and no thread is left."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtWidgets import QApplication
+
+from napari_medvlseg.plugin.engine import TorchThreads, without_triton
+from napari_medvlseg.plugin.result_layers import KEY
+from tests.plugin.conftest import WAIT_MS, blob_steps, disc, slow_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pytestqt.qtbot import QtBot
+
+    from napari_medvlseg.plugin.segment_widget import SegmentWidget
+
+LATENCY_S = 0.1
+CANCEL_S = 1.0
+
+
+@pytest.fixture
+def slow_dock(viewer: Any, make_dock: Callable[..., SegmentWidget]) -> SegmentWidget:
+    """Return a dock whose model keeps a core busy for 0.2 s a sample."""
+    viewer.add_image(np.tile(disc(), (20, 16)), name="cells")
+    dock = make_dock(slow_steps)
+    dock.prompt.set_text("bright blob")
+    return dock
+
+
+def masks(viewer: Any) -> list[Any]:
+    return [
+        layer
+        for layer in viewer.layers
+        if layer.metadata.get(KEY, {}).get("kind") == "mask"
+    ]
+
+
+def test_presses_answer_within_100_ms_while_the_model_runs(
+    qtbot: QtBot, viewer: Any, slow_dock: SegmentWidget
+) -> None:
+    slow_dock.options.samples.setValue(20)
+    slow_dock.run()
+    qtbot.waitUntil(lambda: bool(masks(viewer)), timeout=WAIT_MS)
+    qtbot.wait(500)  # napari builds the layers once; measured is what comes after
+    delays: list[float] = []
+    due = [time.perf_counter()]
+    box = slow_dock.results.boxes["mask"]
+
+    def press() -> None:
+        delays.append(time.perf_counter() - due[0])
+        box.click()
+        due[0] = time.perf_counter() + 0.02
+
+    timer = QTimer()
+    timer.setInterval(20)
+    timer.timeout.connect(press)
+    due[0] = time.perf_counter() + 0.02
+    timer.start()
+    qtbot.wait(2000)
+    timer.stop()
+    assert slow_dock.session.is_running
+    slow_dock.cancel()
+    assert len(delays) > 10
+    assert float(np.percentile(delays, 95)) < LATENCY_S
+    assert max(delays) < 5 * LATENCY_S
+
+
+def test_the_preview_comes_before_the_end_and_is_refined(
+    qtbot: QtBot, viewer: Any, slow_dock: SegmentWidget
+) -> None:
+    slow_dock.options.samples.setValue(8)
+    seen: list[int] = []
+    slow_dock.session.refined.connect(
+        lambda found: seen.append(found.segmentation.provenance["num_samples"])
+    )
+    with qtbot.waitSignal(slow_dock.run_ended, timeout=2 * WAIT_MS):
+        slow_dock.run()
+    assert seen[0] == 1
+    assert seen[-1] == 8
+    assert len(seen) > 2
+    assert masks(viewer)[0].metadata[KEY]["complete"]
+
+
+def test_progress_tells_the_time_left(qtbot: QtBot, slow_dock: SegmentWidget) -> None:
+    slow_dock.options.samples.setValue(8)
+    texts: list[str] = []
+    slow_dock.session.progressed.connect(
+        lambda _: texts.append(slow_dock.progress.status.text())
+    )
+    with qtbot.waitSignal(slow_dock.run_ended, timeout=2 * WAIT_MS):
+        slow_dock.run()
+    assert any("of 8" in text and "s left" in text for text in texts), texts
+
+
+def test_cancel_ends_the_run_within_a_second(
+    qtbot: QtBot, viewer: Any, slow_dock: SegmentWidget
+) -> None:
+    slow_dock.options.samples.setValue(100)
+    slow_dock.run()
+    qtbot.waitUntil(lambda: bool(masks(viewer)), timeout=WAIT_MS)
+    begun = time.monotonic()
+    slow_dock.cancel()
+    assert slow_dock.progress.run.isEnabled()
+    qtbot.waitUntil(lambda: not slow_dock.session.has_threads, timeout=WAIT_MS)
+    assert time.monotonic() - begun < CANCEL_S
+    assert "Cancelled" in slow_dock.progress.status.text()
+    assert len(masks(viewer)) == 1
+    assert not masks(viewer)[0].metadata[KEY]["complete"]
+
+
+def test_cancel_before_the_first_preview_leaves_no_layer(
+    qtbot: QtBot, viewer: Any, slow_dock: SegmentWidget
+) -> None:
+    slow_dock.run()
+    slow_dock.cancel()
+    qtbot.waitUntil(lambda: not slow_dock.session.has_threads, timeout=WAIT_MS)
+    qtbot.wait(100)
+    assert len(viewer.layers) == 1
+
+
+def test_after_a_cancel_the_next_run_is_not_disturbed(
+    qtbot: QtBot, viewer: Any, slow_dock: SegmentWidget
+) -> None:
+    slow_dock.options.samples.setValue(3)
+    slow_dock.run()
+    slow_dock.cancel()
+    slow_dock.prompt.set_text("dark rest")
+    with qtbot.waitSignal(slow_dock.run_ended, timeout=WAIT_MS) as ended:
+        slow_dock.run()
+    assert ended.args == [True]
+    assert [mask.name for mask in masks(viewer)] == ["mask · dark rest · cells"]
+
+
+def test_a_second_run_is_refused_while_one_is_under_way(
+    qtbot: QtBot, viewer: Any, slow_dock: SegmentWidget
+) -> None:
+    slow_dock.options.samples.setValue(4)
+    with qtbot.waitSignal(slow_dock.run_ended, timeout=WAIT_MS):
+        slow_dock.run()
+        assert not slow_dock.progress.run.isEnabled()
+        slow_dock.run()
+        assert "under way" in slow_dock.progress.status.text()
+    assert len(masks(viewer)) == 1
+
+
+def test_two_docks_run_at_once(
+    qtbot: QtBot, viewer: Any, make_dock: Callable[..., SegmentWidget]
+) -> None:
+    viewer.add_image(disc(), name="cells")
+    docks = [make_dock(slow_steps), make_dock(slow_steps)]
+    ended: list[bool] = []
+    for number, dock in enumerate(docks):
+        dock.options.samples.setValue(3)
+        dock.run_ended.connect(ended.append)
+        dock.prompt.set_text(f"blob {number}")
+        dock.run()
+    qtbot.waitUntil(lambda: ended == [True, True], timeout=2 * WAIT_MS)
+    assert len(masks(viewer)) == 2
+
+
+def test_an_image_that_is_removed_ends_its_run(
+    qtbot: QtBot, viewer: Any, slow_dock: SegmentWidget
+) -> None:
+    slow_dock.options.samples.setValue(50)
+    slow_dock.run()
+    qtbot.waitUntil(lambda: bool(masks(viewer)), timeout=WAIT_MS)
+    viewer.layers.remove(slow_dock.image.layer)
+    assert "'cells' was removed" in slow_dock.progress.status.text()
+    qtbot.waitUntil(lambda: not slow_dock.session.has_threads, timeout=WAIT_MS)
+
+
+def test_result_layers_removed_in_a_run_stay_removed(
+    qtbot: QtBot, viewer: Any, slow_dock: SegmentWidget
+) -> None:
+    slow_dock.options.samples.setValue(6)
+    with qtbot.waitSignal(slow_dock.run_ended, timeout=2 * WAIT_MS):
+        slow_dock.run()
+        qtbot.waitUntil(lambda: bool(masks(viewer)), timeout=WAIT_MS)
+        viewer.layers.remove(masks(viewer)[0])
+    assert masks(viewer) == []
+
+
+def test_closing_the_viewer_in_a_run_leaves_no_thread(
+    qtbot: QtBot, viewer: Any, slow_dock: SegmentWidget
+) -> None:
+    before = threading.active_count()
+    slow_dock.options.samples.setValue(100)
+    slow_dock.run()
+    session = slow_dock.session
+    qtbot.waitUntil(lambda: bool(masks(viewer)), timeout=WAIT_MS)
+    viewer.close()
+    _destroy_what_is_closed()
+    assert not session.has_threads
+    assert threading.active_count() <= before
+
+
+def test_closing_the_dock_in_a_run_leaves_no_thread(
+    qtbot: QtBot, viewer: Any, slow_dock: SegmentWidget
+) -> None:
+    slow_dock.options.samples.setValue(100)
+    slow_dock.run()
+    session = slow_dock.session
+    qtbot.waitUntil(lambda: bool(masks(viewer)), timeout=WAIT_MS)
+    viewer.window.remove_dock_widget(slow_dock)
+    slow_dock.deleteLater()
+    _destroy_what_is_closed()
+    assert not session.has_threads
+    viewer.cursor.position = (1, 1)
+    viewer.add_image(disc(), name="another")  # nobody listens any more
+
+
+def _destroy_what_is_closed() -> None:
+    """Let Qt carry out deleteLater."""
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    QApplication.processEvents()
+
+
+def test_threads_touch_nothing_of_napari(
+    qtbot: QtBot, slow_dock: SegmentWidget
+) -> None:
+    """The viewer is a proxy that raises where another thread sets something."""
+    notification_manager.records.clear()
+    slow_dock.options.samples.setValue(2)
+    with qtbot.waitSignal(slow_dock.run_ended, timeout=WAIT_MS) as ended:
+        slow_dock.run()
+    assert ended.args == [True]
+    assert [record.message for record in notification_manager.records] == []
+
+
+def test_the_loading_of_a_model_can_be_cancelled(
+    qtbot: QtBot, viewer: Any, make_dock: Callable[..., SegmentWidget]
+) -> None:
+    loaded = threading.Event()
+
+    def loads(*job: Any) -> Iterator[Any]:
+        loaded.wait(5)
+        return blob_steps(*job)
+
+    viewer.add_image(disc())
+    dock = make_dock(loads)
+    dock.prompt.set_text("bright blob")
+    dock.run()
+    qtbot.wait(100)
+    begun = time.monotonic()
+    dock.cancel()
+    assert dock.progress.run.isEnabled()
+    assert time.monotonic() - begun < CANCEL_S
+    loaded.set()
+    qtbot.waitUntil(lambda: not dock.session.has_threads, timeout=WAIT_MS)
+    assert len(viewer.layers) == 1
+
+
+def test_torch_uses_a_thread_less_while_a_viewer_needs_it() -> None:
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    first, second = TorchThreads(), TorchThreads()
+    first.spare_one()
+    second.spare_one()
+    second.spare_one()
+    assert torch.get_num_threads() == max(1, before - 1)
+    first.restore()
+    assert torch.get_num_threads() == max(1, before - 1)
+    second.restore()
+    second.restore()
+    assert torch.get_num_threads() == before
+
+
+def test_triton_cannot_be_imported_where_it_would_crash(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "triton", raising=False)
+    with without_triton(), pytest.raises(ImportError):
+        __import__("triton")
+    assert "triton" not in sys.modules
