@@ -122,6 +122,11 @@ class Compact(nn.Module):
         self.mask_head = nn.Sequential(
             nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, widths[0] + 1)
         )
+        self.where = nn.Sequential(
+            nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, 4 * POSITION_BANDS)
+        )
+        nn.init.zeros_(self.where[-1].weight)  # at first no word means a place
+        nn.init.zeros_(self.where[-1].bias)
         self.to_vision_embedding = nn.Linear(dim, dim, bias=False)
         self.to_text_embedding = nn.Linear(dim, dim, bias=False)
 
@@ -160,6 +165,7 @@ class Compact(nn.Module):
         noise : callable
             Called once a cross-attention, in a fixed order.
         """
+        place = self.where(_masked_mean(words, word_mask))  # (B, 4 bands), no noise
         pixels = torch.zeros_like(pyramid.levels[FUSED_LEVELS[0]])
         for level, mixer, fusion in zip(
             FUSED_LEVELS, self.mixer, self.fusion, strict=True
@@ -168,7 +174,9 @@ class Compact(nn.Module):
             pixels, words = fusion(mixer(pixels), words, word_mask, noise)
         summary = _masked_mean(self.mask_norm(words), word_mask)  # (B, D)
         vector = self.mask_head(summary)  # (B, stride2_dim + 1)
-        logits = self._mask_logits(pixels, pyramid, vector)
+        logits = self._mask_logits(pixels, pyramid, vector) + _place_logits(
+            place, pyramid.levels[0].shape[-2:]
+        )
         seen = self.to_vision_embedding(pixels.mean(dim=(-2, -1)))
         said = self.to_text_embedding(summary)
         return CompactOutput(
@@ -200,6 +208,12 @@ def _upscale(pixels: Tensor, like: Tensor) -> Tensor:
     if pixels.shape[-2:] == size:
         return pixels
     return functional.interpolate(pixels, size, mode="bilinear", align_corners=False)
+
+
+def _place_logits(place: Tensor, size: torch.Size) -> Tensor:
+    """Return (B, 1, H, W): what the words alone say about places."""
+    position = position_features(size[0], size[1], POSITION_BANDS).to(place)
+    return torch.einsum("bf,fhw->bhw", place, position)[:, None]
 
 
 def _masked_mean(words: Tensor, mask: Tensor) -> Tensor:

@@ -18,6 +18,8 @@ class TrainConfig:
     """Peak of the one-cycle schedule for the new layers (AdamW)."""
     encoder_rate: float = 0.4
     """The pretrained encoder's share of the learning rate."""
+    where_rate: float = 10.0
+    """Share of the learning rate for the words' places, which start at nothing."""
     weight_decay: float = 1e-4
     """AdamW's."""
     contrastive_weight: float = 0.1
@@ -28,7 +30,7 @@ class TrainConfig:
     """Loss weight of questions that only the word left or right decides."""
     sizes: tuple[int, ...] = (192, 192, 192, 192, 224, 224, 224, 256)
     """Input sizes in pixels, each for an equal part of the run."""
-    average_decay: float = 0.998
+    average_decay: float = 0.995
     """Of the running average of the weights that is saved, a step."""
     seed: int = 0
     """Of initial weights, order, augmentation, prompts and noise."""

@@ -284,20 +284,21 @@ def _load(data: Path) -> tuple[list[Sample], dict[str, list[Sample]]]:
 
 
 def _optimizer(model: Compact, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW: no decay for gains and biases, a lower rate for the encoder."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    """AdamW: no decay for gains and biases, other rates for two parts."""
+    rates = {"encoder": config.encoder_rate, "where": config.where_rate}
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            key = (name.startswith("encoder."), parameter.ndim > 1)
+            key = (rates.get(name.split(".")[0], 1.0), parameter.ndim > 1)
             groups.setdefault(key, []).append(parameter)
     return torch.optim.AdamW(
         [
             {
                 "params": parameters,
-                "lr": config.learning_rate * (config.encoder_rate if encoder else 1),
+                "lr": config.learning_rate * rate,
                 "weight_decay": config.weight_decay if decay else 0.0,
             }
-            for (encoder, decay), parameters in groups.items()
+            for (rate, decay), parameters in groups.items()
         ]
     )
 
