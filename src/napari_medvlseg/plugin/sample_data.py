@@ -162,7 +162,7 @@ def _dicom(name: str) -> Any:
     if path is None:
         msg = f"expected {name} in pydicom, which has left it out; update pydicom"
         raise UnsupportedFormatError(msg)
-    return pydicom.dcmread(path)
+    return pydicom.dcmread(str(path))
 
 
 def _colour(pixels: npt.NDArray[Any], name: str) -> LayerData:

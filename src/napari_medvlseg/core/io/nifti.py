@@ -89,7 +89,8 @@ def to_nifti(
     nifti = nib.Nifti1Image(values, affine, dtype=values.dtype)
     if header is not None:
         nifti.set_sform(*header.get_sform(coded=True))
-        nifti.set_qform(*header.get_qform(coded=True))
+        qform, code = header.get_qform(coded=True)
+        nifti.set_qform(qform, code)
         nifti.header.set_xyzt_units(*header.get_xyzt_units())
         nifti.header["pixdim"][1:4] = header["pixdim"][1:4]
         return nifti
@@ -145,14 +146,16 @@ def _affine_mm(nifti: nib.Nifti1Image) -> npt.NDArray[np.float64]:
         msg = "expected a NIfTI file with an affine, got none"
         raise GeometryError(msg)
     affine = np.array(nifti.affine, dtype=np.float64)
-    affine[:3] *= MM_PER_UNIT[nifti.header.get_xyzt_units()[0]]
+    affine[:3] *= MM_PER_UNIT[str(nifti.header.get_xyzt_units()[0])]
     return affine
 
 
 def _units(nifti: nib.Nifti1Image) -> str:
     """Return "mm", or "pixel" where the header shows that the spacing was lost."""
     unit = str(nifti.header.get_xyzt_units()[0])
-    lost = unit == "unknown" and np.array_equal(np.abs(nifti.affine), np.eye(4))
+    lost = unit == "unknown" and np.array_equal(
+        np.abs(np.asarray(nifti.affine)), np.eye(4)
+    )
     return "pixel" if lost else "mm"
 
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 PERCENTILES = (0.5, 99.5)
 """Of the grey values that become black and white, where a dtype has no fixed range."""
-STRIDE = 32
-"""Sides of a network's input are multiples of it."""
 
 
 def to_network_range(
