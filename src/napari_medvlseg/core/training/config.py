@@ -10,7 +10,7 @@ from typing import Any
 class TrainConfig:
     """How the compact model is trained."""
 
-    epochs: int = 7
+    epochs: int = 8
     """Passes over the (weighted) data."""
     batch_size: int = 16
     """Images a step."""
@@ -18,7 +18,7 @@ class TrainConfig:
     """Peak of the one-cycle schedule for the new layers (AdamW)."""
     encoder_rate: float = 0.4
     """The pretrained encoder's share of the learning rate."""
-    where_rate: float = 10.0
+    where_rate: float = 30.0
     """Share of the learning rate for the words' places, which start at nothing."""
     weight_decay: float = 1e-4
     """AdamW's."""
@@ -28,9 +28,9 @@ class TrainConfig:
     """Of the soft contrastive loss (its tau)."""
     side_weight: float = 4.0
     """Loss weight of questions that only the word left or right decides."""
-    sizes: tuple[int, ...] = (192, 192, 192, 192, 224, 224, 224, 256)
+    sizes: tuple[int, ...] = (192,) * 10 + (224,) * 8 + (256,) * 2
     """Input sizes in pixels, each for an equal part of the run."""
-    average_decay: float = 0.995
+    average_decay: float = 0.99
     """Of the running average of the weights that is saved, a step."""
     seed: int = 0
     """Of initial weights, order, augmentation, prompts and noise."""
