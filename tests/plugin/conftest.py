@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from napari_medvlseg.core.config import SegmentConfig
     from napari_medvlseg.plugin.segment_widget import SegmentWidget
 
-WAIT_MS = 10_000
+WAIT_MS = 40_000
+"""Long, so that a busy machine passes; nothing waits for it to end."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import time
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from pytestqt.qtbot import QtBot
 
     from napari_medvlseg.plugin.segment_widget import SegmentWidget
+
+log = logging.getLogger(__name__)
 
 LATENCY_S = 0.1
 CANCEL_S = 1.0
@@ -46,7 +49,9 @@ def masks(viewer: Any) -> list[Any]:
 
 
 def test_presses_answer_within_100_ms_while_the_model_runs(
-    qtbot: QtBot, viewer: Any, slow_dock: SegmentWidget
+    qtbot: QtBot,
+    viewer: Any,
+    slow_dock: SegmentWidget,
 ) -> None:
     slow_dock.options.samples.setValue(20)
     slow_dock.run()
@@ -71,14 +76,16 @@ def test_presses_answer_within_100_ms_while_the_model_runs(
     assert slow_dock.session.is_running
     slow_dock.cancel()
     assert len(delays) > 10
-    assert float(np.percentile(delays, 95)) < LATENCY_S
-    assert max(delays) < 5 * LATENCY_S
+    usual, most = float(np.percentile(delays, 95)), max(delays)
+    log.info("presses answer in %.3f s (95 %%), %.3f s at most", usual, most)
+    assert usual < LATENCY_S
+    assert most < 5 * LATENCY_S
 
 
 def test_the_preview_comes_before_the_end_and_is_refined(
     qtbot: QtBot, viewer: Any, slow_dock: SegmentWidget
 ) -> None:
-    slow_dock.options.samples.setValue(8)
+    slow_dock.options.samples.setValue(25)
     seen: list[int] = []
     slow_dock.session.refined.connect(
         lambda found: seen.append(found.segmentation.provenance["num_samples"])
@@ -86,7 +93,7 @@ def test_the_preview_comes_before_the_end_and_is_refined(
     with qtbot.waitSignal(slow_dock.run_ended, timeout=2 * WAIT_MS):
         slow_dock.run()
     assert seen[0] == 1
-    assert seen[-1] == 8
+    assert seen[-1] == 25
     assert len(seen) > 2
     assert masks(viewer)[0].metadata[KEY]["complete"]
 
@@ -103,7 +110,9 @@ def test_progress_tells_the_time_left(qtbot: QtBot, slow_dock: SegmentWidget) ->
 
 
 def test_cancel_ends_the_run_within_a_second(
-    qtbot: QtBot, viewer: Any, slow_dock: SegmentWidget
+    qtbot: QtBot,
+    viewer: Any,
+    slow_dock: SegmentWidget,
 ) -> None:
     slow_dock.options.samples.setValue(100)
     slow_dock.run()
@@ -112,7 +121,9 @@ def test_cancel_ends_the_run_within_a_second(
     slow_dock.cancel()
     assert slow_dock.progress.run.isEnabled()
     qtbot.waitUntil(lambda: not slow_dock.session.has_threads, timeout=WAIT_MS)
-    assert time.monotonic() - begun < CANCEL_S
+    took = time.monotonic() - begun
+    log.info("the thread of a cancelled run ends after %.3f s", took)
+    assert took < CANCEL_S
     assert "Cancelled" in slow_dock.progress.status.text()
     assert len(masks(viewer)) == 1
     assert not masks(viewer)[0].metadata[KEY]["complete"]

@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import napari
@@ -59,30 +60,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not _has_screen():
         print("There is no screen: use `make demo`, which makes one.", file=sys.stderr)
         return 2
+    if options.headless is not None:
+        with TemporaryDirectory() as folder:
+            viewer, widget = _opened(options, _own_settings(folder))
+            return _run_and_write(viewer, widget, options.headless)
+    _, widget = _opened(options, None)
+    QTimer.singleShot(0, widget.run)
+    napari.run()
+    return 0
+
+
+def _opened(
+    options: argparse.Namespace, settings: Settings | None
+) -> tuple[napari.Viewer, SegmentWidget]:
+    """Open the window with everything set for the run."""
     viewer = napari.Viewer()
-    widget = open_dock(viewer, options.headless)
+    widget = open_dock(viewer, settings)
     widget.prompt.set_text(options.prompt)
     widget.options.samples.setValue(options.samples)
-    if options.headless is None:
-        QTimer.singleShot(0, widget.run)
-        napari.run()
-        return 0
-    return _run_and_write(viewer, widget, options.headless)
+    return viewer, widget
 
 
-def open_dock(viewer: napari.Viewer, folder: Path | None) -> SegmentWidget:
-    """Open the retina and dock the widget; what it remembers stays in the folder."""
+def open_dock(viewer: napari.Viewer, settings: Settings | None) -> SegmentWidget:
+    """Open the retina and dock the widget beside it."""
     viewer.window.resize(*WINDOW)
     for data, choices, _ in retina():
         viewer.add_image(data, **choices)
-    settings = None
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        path = str(folder / "settings.ini")
-        settings = Settings(QSettings(path, QSettings.Format.IniFormat))
     widget = SegmentWidget(viewer, settings=settings)
     viewer.window.add_dock_widget(widget, name="Segment", area="right")
     return widget
+
+
+def _own_settings(folder: str) -> Settings:
+    """Return settings that are gone with a folder, not the user's."""
+    path = str(Path(folder) / "settings.ini")
+    return Settings(QSettings(path, QSettings.Format.IniFormat))
 
 
 def _run_and_write(viewer: napari.Viewer, widget: SegmentWidget, folder: Path) -> int:
@@ -92,6 +104,7 @@ def _run_and_write(viewer: napari.Viewer, widget: SegmentWidget, folder: Path) -
     _wait(SETTLE_S)
     viewer.cursor.position = _most_certain(widget)
     _wait(SETTLE_S)
+    folder.mkdir(parents=True, exist_ok=True)
     screenshot = folder / "screenshot.png"
     viewer.screenshot(str(screenshot), canvas_only=False, flash=False)
     result = widget.session.current

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari.qt import get_current_stylesheet
 from qtpy.QtCore import QPoint, QStringListModel, Qt, Signal
 from qtpy.QtGui import QKeyEvent, QKeySequence, QTextCursor
 from qtpy.QtWidgets import (
@@ -103,6 +104,8 @@ class PromptEdit(QPlainTextEdit):
         if len(line) < MIN_TYPED or not self._offers(line):
             popup.hide()
             return
+        if not popup.isVisible():  # a window of its own, which napari does not style
+            popup.setStyleSheet(get_current_stylesheet())
         area = self.cursorRect()
         area.setLeft(0)
         area.setWidth(self.width())

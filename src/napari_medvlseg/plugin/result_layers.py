@@ -149,10 +149,11 @@ class Result:
         for (kind, _), layer in self._made.items():
             layer.visible = kind in shown
 
-    def remove(self) -> None:
-        """Take the layers out of the viewer."""
+    def remove(self) -> Iterator[None]:
+        """Take the layers out of the viewer, one a step."""
         for layer in self.layers:
             self._layers.remove(layer)
+            yield
 
     def voxel_at(self, world: tuple[float, ...]) -> tuple[int, ...] | None:
         """Return the index into the maps at a place in the world; None beside them."""

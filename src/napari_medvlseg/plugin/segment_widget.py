@@ -179,6 +179,7 @@ class SegmentWidget(QWidget):
     def showEvent(self, a0: QShowEvent | None) -> None:  # Qt's name
         """Watch the window that the dock is in, to end the run when it is closed."""
         super().showEvent(a0)
+        self._keep_wide_enough()
         window = self.window()
         if window is not None:
             window.installEventFilter(self)
@@ -249,7 +250,7 @@ class SegmentWidget(QWidget):
             column.addWidget(part)
         column.addWidget(self.copy)
         column.addStretch()
-        scroll = QScrollArea(self)
+        self._scroll = scroll = QScrollArea(self)
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -258,6 +259,13 @@ class SegmentWidget(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(scroll)
+
+    def _keep_wide_enough(self) -> None:
+        """Let nothing be cut off on the right; napari's style has widths of its own."""
+        inside, bar = self._scroll.widget(), self._scroll.verticalScrollBar()
+        if inside is not None and bar is not None:
+            width = inside.minimumSizeHint().width() + bar.sizeHint().width()
+            self._scroll.setMinimumWidth(width)
 
     def _connect(self) -> None:
         """Wire the parts, the session and the viewer."""

@@ -152,20 +152,24 @@ class Session(QObject):
         if update.findings is None:
             return
         if result not in self._results:
-            self._make_room(result)
+            for old in self._replaced_by(result):
+                self._stagger.add(old.remove(), _nothing)
+            self._results = [old for old in self._results if old.layers]
             self._results.append(result)
         parts = result.show(
             update.findings.segmentation, self.shown, complete=update.is_last
         )
         self._stagger.add(parts, partial(self._on_drawn, result, update))
 
-    def _make_room(self, result: Result) -> None:
-        """Remove the earlier result of the same prompts, if the user wants that."""
-        for old in list(self._results):
-            same = old.job.prompts == result.job.prompts
-            if self.replaces and same and old.job.cut.name == result.job.cut.name:
-                old.remove()
-        self._results = [old for old in self._results if old.layers]
+    def _replaced_by(self, result: Result) -> list[Result]:
+        """Return the earlier results of the same prompts, if the user wants that."""
+        return [
+            old
+            for old in self._results
+            if self.replaces
+            and old.job.prompts == result.job.prompts
+            and old.job.cut.name == result.job.cut.name
+        ]
 
     def _on_drawn(self, result: Result, update: Update) -> None:
         """Go on after a preview or a result is on the screen."""
@@ -206,3 +210,7 @@ class Session(QObject):
         """Cancel the run whose image is removed."""
         if self._running is not None and event.value == self._image:
             self.cancel(f"Cancelled: the image {event.value.name!r} was removed")
+
+
+def _nothing() -> None:
+    """Do nothing at the end."""
