@@ -122,11 +122,10 @@ class Compact(nn.Module):
         self.mask_head = nn.Sequential(
             nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, widths[0] + 1)
         )
-        self.where = nn.Sequential(
-            nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, 4 * POSITION_BANDS)
-        )
-        nn.init.zeros_(self.where[-1].weight)  # at first no word means a place
-        nn.init.zeros_(self.where[-1].bias)
+        hidden, places = nn.Linear(dim, dim), nn.Linear(dim, 4 * POSITION_BANDS)
+        nn.init.zeros_(places.weight)  # at first no word means a place
+        nn.init.zeros_(places.bias)
+        self.where = nn.Sequential(hidden, nn.GELU(), places)
         self.to_vision_embedding = nn.Linear(dim, dim, bias=False)
         self.to_text_embedding = nn.Linear(dim, dim, bias=False)
 
