@@ -183,3 +183,9 @@ def disc(height: int = 24, width: int = 32) -> npt.NDArray[np.uint8]:
     rows, columns = np.indices((height, width))
     inside = (rows - height // 2) ** 2 + (columns - width // 2) ** 2 < 36
     return np.where(inside, 230, 10).astype(np.uint8)
+
+
+@pytest.fixture
+def viewer_with_disc(viewer: Any) -> Any:
+    viewer.add_image(disc(), name="cells", scale=(0.5, 0.25))
+    return viewer

@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
-from qtpy.QtWidgets import (
-    QApplication,
-)
 
 from napari_medvlseg.core.errors import ImageError
 from napari_medvlseg.plugin.result_layers import KEY
@@ -22,7 +19,6 @@ if TYPE_CHECKING:
 
     from pytestqt.qtbot import QtBot
 
-    from napari_medvlseg.core.bundle import ModelCard
     from napari_medvlseg.plugin.segment_widget import SegmentWidget
     from napari_medvlseg.plugin.settings import Settings
 
@@ -43,12 +39,6 @@ def results(viewer: Any) -> dict[str, Any]:
         if KEY in layer.metadata:
             found[layer.metadata[KEY]["kind"]] = layer
     return found
-
-
-@pytest.fixture
-def viewer_with_disc(viewer: Any) -> Any:
-    viewer.add_image(disc(), name="cells", scale=(0.5, 0.25))
-    return viewer
 
 
 def test_a_prompt_becomes_a_mask_and_four_maps(
@@ -357,43 +347,3 @@ def test_a_bug_in_the_run_leaves_a_dock_that_works(
     assert told == [kind]
     assert "broken" in dock.progress.status.text()
     assert run_and_wait(qtbot, dock, "bright blob")
-
-
-@pytest.mark.usefixtures("viewer_with_disc")
-def test_the_choices_are_there_in_the_next_session(
-    qtbot: QtBot,
-    make_dock: Callable[..., SegmentWidget],
-) -> None:
-    first = make_dock()
-    first.options.samples.setValue(7)
-    first.options.device.setCurrentIndex(1)
-    first.results.slider.setValue(35)
-    first.results.boxes["probability"].setChecked(True)
-    run_and_wait(qtbot, first, "bright blob")
-    second = make_dock()
-    second.prompt.set_text("x")
-    config = second.job().config
-    assert (config.num_samples, config.device, config.threshold) == (7, "cpu", 0.35)
-    assert "probability" in second.results.shown
-    assert second.prompt._settings.history() == ["bright blob"]
-
-
-def test_the_model_says_what_it_is_and_knows(
-    dock: SegmentWidget, card: ModelCard
-) -> None:
-    assert dock.options.summary.text() == card.summary
-    assert card.intended_use in dock.options.summary.toolTip()
-    assert "bright blob" in dock.options.summary.toolTip()
-
-
-@pytest.mark.usefixtures("viewer_with_disc")
-def test_the_shell_command_is_copied(dock: SegmentWidget) -> None:
-    dock.prompt.set_text("a polyp's edge")
-    dock.options.samples.setValue(5)
-    dock.copy_command()
-    clipboard = QApplication.clipboard()
-    assert clipboard is not None
-    assert clipboard.text() == (
-        "medvlseg segment IMAGE --prompt 'a polyp'\"'\"'s edge' --model blobs "
-        "--samples 5 --seed 0 --threshold 0.5 --device auto"
-    )

@@ -93,7 +93,7 @@ def time_left(seconds: float) -> str:
     """Return a time as a person says it.
 
     >>> time_left(3.2), time_left(100), time_left(7300)
-    ('4 s', '1 min 40 s', '2 h 2 min')
+    ('4 s', '1 min 40 s', '2 h 1 min')
     """
     whole = int(-(-seconds // 1))
     if whole < 60:
