@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import importlib.util
 import os
 from pathlib import Path
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 GUARD = Path(__file__).parent / "no_network"
+
+with contextlib.suppress(ImportError):
+    # Where OpenGL is up already, importing triton (transformers does) ends the process.
+    importlib.import_module("triton")
 
 
 def pytest_configure(config: pytest.Config) -> None:
