@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from PIL import Image as Picture
 
 from napari_medvlseg.core.config import data_folder
 from napari_medvlseg.core.types import Image
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 GUARD = Path(__file__).parent / "no_network"
 
 with contextlib.suppress(ImportError):
-    # Where OpenGL is up already, importing triton (transformers does) ends the process.
+    # Where OpenGL is up already, importing triton (timm does) ends the process.
     importlib.import_module("triton")
 
 
@@ -82,3 +83,22 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no labelled images here; set MEDVLSEG_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a set named Kvasir: four training pictures and one to validate with."""
+    root = tmp_path_factory.mktemp("data")
+    generator = np.random.default_rng(0)
+    for split, count in (("Train", 4), ("Val", 1)):
+        folder = root / "Kvasir" / f"{split}_Folder"
+        (folder / "img").mkdir(parents=True)
+        (folder / "label").mkdir()
+        for index in range(count):
+            picture = generator.integers(0, 120, (40, 48, 3), dtype=np.uint8)
+            label = np.zeros((40, 48), np.uint8)
+            label[5:20, 5 + 5 * index : 20 + 5 * index] = 255
+            picture[label > 0] += 100
+            Picture.fromarray(picture).save(folder / "img" / f"{index}.png")
+            Picture.fromarray(label).save(folder / "label" / f"{index}.png")
+    return root

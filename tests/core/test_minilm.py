@@ -74,3 +74,24 @@ def test_the_hubs_cache_is_the_second_place_to_look(
     (repo / "refs" / "main").write_text("abc")
     shutil.copyfile(__file__, snapshot / "model.safetensors")
     assert minilm.find_minilm() == snapshot
+
+
+def test_the_encoder_computes_what_transformers_does(
+    encoder: minilm.MiniLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the library's own BERT with the same weights, padding and all."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = minilm.find_minilm()
+    model = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    prompts = ["polyp", "one small round polyp, located in the top left of the image"]
+    inputs = tokenizer(prompts, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        theirs = model(**inputs).last_hidden_state
+    ours = encoder.encode_many(prompts)
+    for row, vectors in enumerate(ours):
+        length = int(inputs["attention_mask"][row].sum())
+        assert vectors.shape == (length, 384)
+        torch.testing.assert_close(vectors, theirs[row, :length], atol=1e-5, rtol=1e-5)

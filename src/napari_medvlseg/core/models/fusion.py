@@ -7,6 +7,8 @@ attention in both directions. Symbols: B batch, L words, T = H W pixels, D chann
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -54,25 +56,35 @@ class SelfAttention(nn.Module):
 class BiFusion(nn.Module):
     """Let the words look at the pixels, then the pixels at the updated words."""
 
-    def __init__(self, dim: int, *, heads: int, uncertainty_penalty: float) -> None:
+    def __init__(
+        self,
+        dim: int,
+        *,
+        heads: int,
+        uncertainty_penalty: float,
+        shared_noise: bool = False,
+    ) -> None:
         super().__init__()
+        gaussian = partial(
+            ProbabilisticCrossAttention,
+            dim,
+            heads=heads,
+            uncertainty_penalty=uncertainty_penalty,
+            shared_noise=shared_noise,
+        )
         self.norm_vision_self = nn.LayerNorm(dim)
         self.norm_text_self = nn.LayerNorm(dim)
         self.vision_self = SelfAttention(dim, heads)
         self.text_self = SelfAttention(dim, heads)
         self.norm_vision = nn.LayerNorm(dim)
         self.norm_text = nn.LayerNorm(dim)
-        self.text_to_vision = ProbabilisticCrossAttention(
-            dim, heads=heads, uncertainty_penalty=uncertainty_penalty
-        )
+        self.text_to_vision = gaussian()
         self.norm_mlp = nn.LayerNorm(dim)
         self.mlp = nn.Sequential(
             nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim)
         )
         self.norm_updated_text = nn.LayerNorm(dim)
-        self.vision_to_text = ProbabilisticCrossAttention(
-            dim, heads=heads, uncertainty_penalty=uncertainty_penalty
-        )
+        self.vision_to_text = gaussian()
 
     def forward(
         self, pixels: Tensor, words: Tensor, word_mask: Tensor, noise: NoiseSource

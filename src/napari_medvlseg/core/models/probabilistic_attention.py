@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 NoiseSource: TypeAlias = Callable[[tuple[int, ...]], Tensor]
-"""Returns standard normal noise of the shape asked for: (B, K, D)."""
+"""Returns standard normal noise of the shape asked for: (B, K, D) or (B, 1, D)."""
 
 VARIANCE_FLOOR = 1e-6
 
@@ -38,6 +38,10 @@ class ProbabilisticCrossAttention(nn.Module):
         1 is the paper's form.
     uncertainty_penalty : float
         The paper's beta, 2.35 there; 0 is ordinary attention.
+    shared_noise : bool
+        Whether a draw moves all tokens of the context along one direction. The paper
+        draws for every token by itself, which attention over many tokens averages
+        away: with K equal weights its spread is sqrt(K) times smaller.
 
     References
     ----------
@@ -45,9 +49,15 @@ class ProbabilisticCrossAttention(nn.Module):
     """
 
     def __init__(
-        self, dim: int, *, heads: int = 1, uncertainty_penalty: float = 2.35
+        self,
+        dim: int,
+        *,
+        heads: int = 1,
+        uncertainty_penalty: float = 2.35,
+        shared_noise: bool = False,
     ) -> None:
         super().__init__()
+        self.shared_noise = shared_noise
         self.heads = heads
         self.uncertainty_penalty = uncertainty_penalty
         self.to_query = nn.Linear(dim, dim)
@@ -74,7 +84,7 @@ class ProbabilisticCrossAttention(nn.Module):
         query : (B, Q, D)
         context : (B, K, D)
         noise : callable
-            Gives the (B, K, D) noise of the values.
+            Gives the noise of the values: (B, K, D), or (B, 1, D) if it is shared.
         residual : (B, Q, D), optional
             What the gate mixes with; the query itself by default.
         context_mask : (B, K) bool, optional
@@ -90,7 +100,9 @@ class ProbabilisticCrossAttention(nn.Module):
             q, self._split(key_mean), self._split(key_var), context_mask
         )
         value_mean, value_var = _gaussian(self.to_value(context), self.norm_value)
-        epsilon = noise(tuple(value_mean.shape)).to(value_mean)  # (B, K, D)
+        batch, tokens, dim = value_mean.shape
+        shape = (batch, 1 if self.shared_noise else tokens, dim)
+        epsilon = noise(shape).to(value_mean)
         value = self._split(value_mean + value_var.sqrt() * epsilon)
         attended = (weight @ value).transpose(1, 2).flatten(2)  # (B, Q, D)
         gate = self.gate.sigmoid()

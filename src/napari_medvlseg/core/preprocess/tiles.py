@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from monai.data.utils import compute_importance_map, dense_patch_slices
 from torch.nn import functional
 
 if TYPE_CHECKING:
@@ -28,6 +27,9 @@ class Tiling:
     """
 
     def __init__(self, pixels: Tensor, tile: int, overlap: float) -> None:
+        # Half of all import time: not for pictures that are segmented whole.
+        from monai.data.utils import compute_importance_map, dense_patch_slices
+
         self.height, self.width = pixels.shape[-2:]
         missing = (max(0, tile - self.width), max(0, tile - self.height))
         self.pixels = functional.pad(pixels, (0, missing[0], 0, missing[1]), value=-1.0)

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import math
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 MAX_TURN = math.radians(15)
 MAX_SHIFT = 0.06
-SCALES = (0.8, 1.25)
+SCALES = (0.75, 1.35)
+ASPECT, ULTRASOUND_ASPECT = 0.15, 0.5
+"""Largest logarithm of width over height by which a picture is stretched: scanners
+show ultrasound in windows of any form, and the network sees all of them as squares."""
+GAIN_GRID = 4
+"""Nodes a side of the smooth change of gain: coils, sound beams, lamps."""
 UPRIGHT = frozenset({"BUSI", "ChestXrayLungs"})
 """Sets whose pictures are never upside down."""
 
@@ -54,14 +62,20 @@ def draw_pose(generator: torch.Generator, *, upright: bool) -> Pose:
     return Pose(first < 0.5, second < 0.5 and not upright)
 
 
+def aspect_range(dataset: str) -> float:
+    """Return the largest logarithm of the stretch of a set's pictures."""
+    return ULTRASOUND_ASPECT if dataset in {"BUSI", "BUSBRA"} else ASPECT
+
+
 def warp(
     images: Tensor,
     masks: Tensor,
     poses: list[Pose],
     size: int,
     generator: torch.Generator,
+    aspects: Sequence[float] = (),
 ) -> tuple[Tensor, Tensor]:
-    """Turn over, rotate, scale and shift a batch, and resize it.
+    """Turn over, rotate, scale, stretch and shift a batch, and resize it.
 
     Parameters
     ----------
@@ -73,6 +87,8 @@ def warp(
     size : int
         Pixels a side of the result.
     generator : torch.Generator
+    aspects : B floats, optional
+        Largest logarithm of the stretch of each picture; 0 by default.
 
     Returns
     -------
@@ -85,10 +101,13 @@ def warp(
     shift = (torch.rand(count, 2, generator=generator) * 2 - 1) * 2 * MAX_SHIFT
     flip_x = torch.tensor([-1.0 if pose.mirrored else 1.0 for pose in poses])
     flip_y = torch.tensor([-1.0 if pose.upended else 1.0 for pose in poses])
+    stretch = (torch.rand(count, generator=generator) * 2 - 1) / 2
+    stretch = (stretch * torch.tensor(aspects or [0.0] * count)).exp()
     cos, sin = angle.cos() / zoom, angle.sin() / zoom
+    x, y = flip_x / stretch, flip_y * stretch
     rows = (
-        torch.stack([cos * flip_x, -sin * flip_x, shift[:, 0]], dim=1),
-        torch.stack([sin * flip_y, cos * flip_y, shift[:, 1]], dim=1),
+        torch.stack([cos * x, -sin * x, shift[:, 0]], dim=1),
+        torch.stack([sin * y, cos * y, shift[:, 1]], dim=1),
     )
     grid = functional.affine_grid(
         torch.stack(rows, dim=1), [count, 1, size, size], align_corners=False
@@ -99,7 +118,7 @@ def warp(
 
 
 def shift_appearance(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Change gain, offset, gamma, colour balance, sharpness and noise of a batch.
+    """Change gain, gamma, colour, sharpness, resolution, speckle and noise of a batch.
 
     Parameters
     ----------
@@ -113,14 +132,25 @@ def shift_appearance(images: Tensor, generator: torch.Generator) -> Tensor:
         return low + (high - low) * draw
 
     unit = ((images + 1) / 2).clamp(0, 1)
-    unit = unit ** uniform(0.75, 1.35)
-    colourful = (torch.rand(count, 1, 1, 1, generator=generator) < 0.7).float()
-    balance = 1 + colourful * (uniform(0.9, 1.1, 3) - 1)
-    unit = unit * uniform(0.8, 1.2) * balance + uniform(-0.08, 0.08)
+
+    def sometimes(share: float) -> Tensor:
+        return (torch.rand(count, 1, 1, 1, generator=generator) < share).float()
+
+    unit = unit ** uniform(0.65, 1.5)
+    balance = 1 + sometimes(0.7) * (uniform(0.9, 1.1, 3) - 1)
+    unit = unit * uniform(0.75, 1.25) * balance + uniform(-0.08, 0.08)
+    nodes = torch.randn(count, 1, GAIN_GRID, GAIN_GRID, generator=generator)
+    field = functional.interpolate(nodes, unit.shape[-2:], mode="bicubic")
+    unit = unit * (sometimes(0.5) * 0.2 * field).exp()
     blurred = functional.avg_pool2d(
         unit, 3, stride=1, padding=1, count_include_pad=False
     )
     unit = torch.lerp(unit, blurred, uniform(-0.6, 1.0))
+    coarse = functional.avg_pool2d(unit, 2)
+    coarse = functional.interpolate(coarse, unit.shape[-2:], mode="bilinear")
+    unit = torch.lerp(unit, coarse, sometimes(0.2))
+    grains = torch.randn(count, 1, *coarse.shape[-2:], generator=generator)
+    unit = unit * (1 + sometimes(0.3) * uniform(0.0, 0.15) * grains)
     strength = uniform(0.0, 0.03)
     unit = unit + strength * torch.randn(unit.shape, generator=generator)
     return unit.clamp(0, 1) * 2 - 1

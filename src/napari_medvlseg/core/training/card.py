@@ -80,8 +80,7 @@ def _figure_lines(figures: Mapping[str, Any]) -> list[str]:
         return ["Not measured."]
     rows = [
         f"| {entry['set']} | {entry['prompts']} | {entry['n']} "
-        f"| {entry['dsc']['mean']:.3f} ± {entry['dsc']['std']:.3f} "
-        f"| {entry['nsd']['mean']:.3f} ± {entry['nsd']['std']:.3f} |"
+        f"| {_spread(entry['dsc'])} | {_spread(entry['nsd'])} |"
         for entry in sets
     ]
     return [
@@ -92,3 +91,11 @@ def _figure_lines(figures: Mapping[str, Any]) -> list[str]:
         "| --- | --- | --- | --- | --- |",
         *rows,
     ]
+
+
+def _spread(figure: Mapping[str, float | None]) -> str:
+    """Return mean and deviation; one case has no deviation, none has no mean."""
+    mean, deviation = figure["mean"], figure["std"]
+    if mean is None:
+        return "-"
+    return f"{mean:.3f}" if deviation is None else f"{mean:.3f} ± {deviation:.3f}"

@@ -32,6 +32,11 @@ class TrainConfig:
     """Input sizes in pixels, each for an equal part of the run."""
     average_decay: float = 0.99
     """Of the running average of the weights that is saved, a step."""
+    shared_noise: bool = True
+    """Whether a draw moves all tokens together (`CompactConfig.shared_noise`)."""
+    draws: tuple[int, ...] = (1, 1, 2)
+    """Draws of each picture a step, each for an equal part of the run; where there are
+    several, the loss judges their mean probability, so that doubt may pay."""
     seed: int = 0
     """Of initial weights, order, augmentation, prompts and noise."""
     threads: int = 0

@@ -15,11 +15,12 @@ from napari_medvlseg.core.backbones.minilm import (
 )
 from napari_medvlseg.core.bundle import FIGURES, write_bundle
 from napari_medvlseg.core.errors import CheckpointError
-from napari_medvlseg.core.models.compact import Compact
+from napari_medvlseg.core.models.compact import Compact, CompactConfig
 from napari_medvlseg.core.targets import TARGETS
 from napari_medvlseg.core.training.card import card_markdown
 from napari_medvlseg.core.training.run import CHECKPOINT
-from napari_medvlseg.core.training.samples import STORED_SIZE, SYNONYMS, TILED
+from napari_medvlseg.core.training.samples import STORED_SIZE, TILED
+from napari_medvlseg.core.training.wording import SYNONYMS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,7 +79,7 @@ def export_bundle(
         msg = f"{path}: expected the checkpoint of a training run, found none"
         raise CheckpointError(msg)
     state = torch.load(path, map_location="cpu", weights_only=True)
-    network = Compact()
+    network = Compact(CompactConfig(shared_noise=state["config"]["shared_noise"]))
     network.load_state_dict(state["average"])
     measured = dict(figures or {"note": f"not measured; see {FIGURES}"})
     config = _config(folder.name, network, state)

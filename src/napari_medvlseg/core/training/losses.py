@@ -63,3 +63,23 @@ def soft_contrastive_loss(vision: Tensor, text: Tensor, temperature: float) -> T
         functional.cross_entropy(text_to_vision, target)
         + functional.cross_entropy(vision_to_text, target.mT)
     )
+
+
+def mixture_logits(logits: Tensor) -> Tensor:
+    """Return the logits of the mean probability of some draws.
+
+    A loss on them is a proper score of the mixture: unlike the mean loss of single
+    draws it does not punish draws that differ where the answer is uncertain.
+
+    Parameters
+    ----------
+    logits : (M, B, 1, H, W)
+
+    Returns
+    -------
+    (B, 1, H, W)
+    """
+    # The 1 / M of both means cancels in the difference.
+    inside = functional.logsigmoid(logits).logsumexp(dim=0)
+    outside = functional.logsigmoid(-logits).logsumexp(dim=0)
+    return inside - outside

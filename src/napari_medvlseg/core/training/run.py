@@ -16,9 +16,10 @@ from napari_medvlseg.core.backbones.efficientnet import load_imagenet_weights
 from napari_medvlseg.core.backbones.minilm import TEXT_DIM, MiniLM, find_minilm
 from napari_medvlseg.core.datasets import find_sets, splits_of
 from napari_medvlseg.core.errors import CheckpointError, DatasetError
-from napari_medvlseg.core.models.compact import Compact
+from napari_medvlseg.core.models.compact import Compact, CompactConfig
 from napari_medvlseg.core.training.log import TrainingLog
 from napari_medvlseg.core.training.losses import (
+    mixture_logits,
     segmentation_loss,
     soft_contrastive_loss,
 )
@@ -99,7 +100,8 @@ class _Run:
         self.text = _TextCache()
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(config.seed)
-            self.model = Compact().to(memory_format=torch.channels_last)
+            network = CompactConfig(shared_noise=config.shared_noise)
+            self.model = Compact(network).to(memory_format=torch.channels_last)
         load_imagenet_weights(self.model.encoder)
         self.average = copy.deepcopy(self.model).requires_grad_(requires_grad=False)
         _depthwise_in_float32(self.model)
@@ -142,11 +144,9 @@ class _Run:
 
     def _one_step(self, chosen: list[Sample]) -> float:
         """Take one step of the optimiser and return the loss."""
-        sizes = self.config.sizes
-        size = sizes[min(len(sizes) * self.step // self.total_steps, len(sizes) - 1)]
-        batch = make_batch(chosen, size, self.generator)
+        batch = make_batch(chosen, self._now(self.config.sizes), self.generator)
         _train_mode(self.model)
-        loss = self._loss(batch)
+        loss = self._loss(batch, self._now(self.config.draws))
         self.optimizer.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
@@ -157,28 +157,34 @@ class _Run:
         self._update_average()
         return float(loss.detach())
 
-    def _loss(self, batch: Batch) -> Tensor:
+    def _now(self, phases: tuple[int, ...]) -> int:
+        """Return the entry of this part of the run."""
+        return phases[min(len(phases) * self.step // self.total_steps, len(phases) - 1)]
+
+    def _loss(self, batch: Batch, draws: int) -> Tensor:
         """Return the training loss of a batch."""
         hidden, mask = self.text.padded(batch.prompts)
         images = batch.images.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
-            output = self.model(images, hidden, mask, self._noise)
-        logits = functional.interpolate(
-            output.logits.float(), batch.masks.shape[-2:], mode="bilinear"
-        )
+            pyramid = self.model.encode_image(images).repeat(draws)
+            words = self.model.encode_words(hidden).repeat(draws, 1, 1)
+            output = self.model.draw(pyramid, words, mask.repeat(draws, 1), self._noise)
+        logits = mixture_logits(output.logits.float().unflatten(0, (draws, -1)))
+        logits = functional.interpolate(logits, batch.masks.shape[-2:], mode="bilinear")
         weight = 1 + (self.config.side_weight - 1) * batch.sided.float()
         loss = segmentation_loss(logits, batch.masks, weight)
         if int(batch.matched.sum()) > 1:
+            matched = batch.matched.nonzero()[:, 0]  # of the first draw
             agreement = soft_contrastive_loss(
-                output.vision_embedding.float()[batch.matched],
-                output.text_embedding.float()[batch.matched],
+                output.vision_embedding.float()[matched],
+                output.text_embedding.float()[matched],
                 self.config.temperature,
             )
             loss = loss + self.config.contrastive_weight * agreement
         return loss
 
     def _noise(self, shape: tuple[int, ...]) -> Tensor:
-        """One draw a step, as the paper trains."""
+        """Draw from the run's own generator."""
         return torch.randn(shape, generator=self.generator)
 
     def _update_average(self) -> None:

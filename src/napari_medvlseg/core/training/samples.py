@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from napari_medvlseg.core.captions import caption_case, location, names_a_side
+from napari_medvlseg.core.captions import caption_case, describe, names_a_side
 from napari_medvlseg.core.datasets import list_cases
 from napari_medvlseg.core.io.read import read
 from napari_medvlseg.core.preprocess.pixels import to_network_range
@@ -17,10 +17,17 @@ from napari_medvlseg.core.targets import MISMATCHED, TARGETS, TargetInfo
 from napari_medvlseg.core.training.augment import (
     UPRIGHT,
     Pose,
+    aspect_range,
     draw_pose,
     mirror_words,
     shift_appearance,
     warp,
+)
+from napari_medvlseg.core.training.wording import (
+    Dice,
+    any_name,
+    foreign_prompt,
+    paraphrase,
 )
 
 if TYPE_CHECKING:
@@ -40,30 +47,11 @@ MISMATCHED_SHARE = 0.15
 """Of the prompts: they name what is not there, and the answer is empty."""
 SHEET_SHARE = 0.5
 """Of the prompts: the authors' own, where there are any."""
+SHEET_SHARE_OF_NORMAL = 0.25
+"""The same where nothing is to be found, which those prompts give away."""
 DESIGNS = ("original", "missing_location", "underdescriptive", "class_name")
-DESIGN_SHARES = (0.4, 0.15, 0.2, 0.25)
-"""Of the other prompts, written from the changed mask."""
-SYNONYMS: Mapping[str, tuple[str, ...]] = {
-    "breast tumor": ("breast lesion", "breast mass", "tumor in the breast", "tumor"),
-    "polyp": ("colon polyp", "colorectal polyp", "polyps"),
-    "skin lesion": ("melanoma", "pigmented lesion", "lesion on the skin"),
-    "brain tumor": ("brain lesion", "tumor in the brain", "enhancing tumor"),
-    "lungs": ("both lungs", "lung fields", "left and right lung"),
-    "left lung": ("the patient's left lung",),
-    "right lung": ("the patient's right lung",),
-    "retinal vessels": ("blood vessels", "retinal blood vessels", "vessels"),
-    "cell nuclei": ("nuclei", "nucleus", "stained nuclei"),
-    "white blood cell nucleus": (
-        "nucleus of the white blood cell",
-        "leukocyte nucleus",
-    ),
-    "white blood cell cytoplasm": (
-        "cytoplasm",
-        "cytoplasm of the white blood cell",
-        "leukocyte cytoplasm",
-    ),
-}
-"""Other words for the classes that training uses and the widget suggests."""
+DESIGN_SHARES = (0.3, 0.1, 0.15, 0.15)
+"""Of the other prompts, written from the changed mask; the rest are paraphrases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +123,12 @@ def make_batch(chosen: list[Sample], size: int, generator: torch.Generator) -> B
     cut = [_window(sample, generator) for sample in chosen]
     images = torch.stack([to_network_range(image) for image, _ in cut])
     masks = torch.stack([torch.from_numpy(mask)[None].float() for _, mask in cut])
-    poses = [draw_pose(generator, upright=s.case.dataset in UPRIGHT) for s in chosen]
+    names = [sample.case.dataset for sample in chosen]
+    poses = [draw_pose(generator, upright=name in UPRIGHT) for name in names]
     poses = [_keep_laterality(s, pose) for s, pose in zip(chosen, poses, strict=True)]
-    images, masks = warp(images, masks, poses, size, generator)
+    images, masks = warp(
+        images, masks, poses, size, generator, [aspect_range(name) for name in names]
+    )
     images = shift_appearance(images, generator)
     prompts, matched = [], []
     for row, (sample, pose) in enumerate(zip(chosen, poses, strict=True)):
@@ -169,48 +160,47 @@ def _own_prompt(
     generator: torch.Generator,
 ) -> str:
     """Word a true prompt: the authors' own, or one written from the changed mask."""
+    dice = Dice(generator)
     sheet = sample.case.prompt
-    if sheet is not None and _uniform(generator) < SHEET_SHARE:
+    there = bool(sample.mask.any())
+    share = SHEET_SHARE if there else SHEET_SHARE_OF_NORMAL
+    if sheet is not None and dice.uniform() < share:
         return mirror_words(sheet, pose)
-    shares = torch.tensor(DESIGN_SHARES)
-    design = DESIGNS[int(torch.multinomial(shares, 1, generator=generator))]
     info = sample.case.info
-    if design == "class_name":
-        return _any_name(info, generator)
+    if not there and dice.uniform() < 0.5:  # described as if it were there
+        return foreign_prompt(info, dice)
     half = mask[::2, ::2]  # measured at half size: quicker, the same words
     picture = ((image[:, ::2, ::2] + 1) * 127.5).byte().permute(1, 2, 0).numpy()
+    return _written_prompt(half, picture, info, generator)
+
+
+def _written_prompt(
+    mask: npt.NDArray[np.bool_],
+    picture: npt.NDArray[np.uint8],
+    info: TargetInfo,
+    generator: torch.Generator,
+) -> str:
+    """Word what the mask shows, in one of the designs or freely."""
+    dice = Dice(generator)
+    shares = torch.tensor([*DESIGN_SHARES, 1 - sum(DESIGN_SHARES)])
+    choice = int(torch.multinomial(shares, 1, generator=generator))
+    if choice == len(DESIGNS):
+        return paraphrase(describe(mask, picture), info, dice)
+    if DESIGNS[choice] == "class_name":
+        return any_name(info, dice, vague=0.15)
     seed = int(torch.randint(1000, (), generator=generator))
-    text = caption_case(half, picture, info, design=design, seed=seed)
-    if _uniform(generator) < 0.4:
-        text = text.replace(info.class_name, _any_name(info, generator), 1)
+    text = caption_case(mask, picture, info, design=DESIGNS[choice], seed=seed)
+    if dice.uniform() < 0.4:
+        text = text.replace(info.class_name, any_name(info, dice), 1)
     return text
 
 
 def _foreign_prompt(sample: Sample, generator: torch.Generator) -> str:
     """Word a prompt for something that no picture of this set shows."""
-    names = MISMATCHED[sample.case.dataset]
-    name = names[int(torch.randint(len(names), (), generator=generator))]
+    dice = Dice(generator)
+    name = dice.pick(MISMATCHED[sample.case.dataset])
     info = next(i for infos in TARGETS.values() for i in infos if i.class_name == name)
-    words = _any_name(info, generator)
-    if words in ("tumor", "vessels", "nucleus", "nuclei", "cytoplasm", "blood vessels"):
-        words = info.class_name  # alone, these could mean what the picture does show
-    place = location(_uniform(generator), _uniform(generator), 1, 1)
-    modality = info.modality if _uniform(generator) < 0.5 else "image"
-    forms = (
-        words,
-        f"{words} in the {modality}",
-        f"one small {words}, located in the {place} of the image",
-        f"one large round {words} in the {place} of the {modality}",
-    )
-    return forms[int(torch.randint(len(forms), (), generator=generator))]
-
-
-def _any_name(info: TargetInfo, generator: torch.Generator) -> str:
-    """Return the class name (half of the time) or one of its synonyms."""
-    others = SYNONYMS.get(info.class_name, ())
-    if not others or _uniform(generator) < 0.5:
-        return info.class_name
-    return others[int(torch.randint(len(others), (), generator=generator))]
+    return foreign_prompt(info, dice)
 
 
 def _window(

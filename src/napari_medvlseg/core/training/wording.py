@@ -1,0 +1,199 @@
+"""The many ways in which people ask for a structure, for training.
+
+The authors' prompts of one set all have one form. A model that learns from them alone
+learns that form, so most prompts are worded here: other names, other sentences, other
+words for places. `HELD_OUT` is never used: it measures what was learnt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from napari_medvlseg.core.captions import MANY, NUMBERS, location, names_a_side
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from napari_medvlseg.core.captions import Attributes
+    from napari_medvlseg.core.targets import TargetInfo
+
+SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    "breast tumor": (
+        *("breast lesion", "breast mass", "tumor in the breast"),
+        *("breast tumour", "mass in the breast", "breast nodule"),
+    ),
+    "polyp": (
+        *("colon polyp", "colorectal polyp", "polyps", "intestinal polyp"),
+        *("polyp in the colon", "colonic lesion"),
+    ),
+    "skin lesion": (
+        *("melanoma", "pigmented lesion", "lesion on the skin"),
+        *("dark spot on the skin", "lesion of the skin"),
+    ),
+    "brain tumor": (
+        *("brain lesion", "tumor in the brain", "enhancing tumor"),
+        *("intracranial mass", "brain tumour", "mass in the brain"),
+    ),
+    "lungs": (
+        "both lungs",
+        "lung fields",
+        "left and right lung",
+        "lungs of the patient",
+    ),
+    "left lung": ("patient's left lung", "lung, left"),
+    "right lung": ("patient's right lung", "lung, right"),
+    "retinal vessels": (
+        *("blood vessels", "retinal blood vessels", "vessels", "vessels of the retina"),
+    ),
+    "cell nuclei": ("nuclei", "nucleus", "stained nuclei", "nuclei of cells"),
+    "white blood cell nucleus": (
+        *("nucleus of the white blood cell", "leukocyte nucleus"),
+        "nucleus of the leukocyte",
+    ),
+    "white blood cell cytoplasm": (
+        *("cytoplasm", "cytoplasm of the white blood cell", "leukocyte cytoplasm"),
+        "cytoplasm of the leukocyte",
+    ),
+}
+"""Other names of the classes, which the widget suggests too."""
+VAGUE: Mapping[str, tuple[str, ...]] = {
+    "breast tumor": (
+        *("tumor", "lesion", "mass", "nodule", "growth", "abnormality", "tumour"),
+        *("suspicious area", "abnormal area"),
+    ),
+    "polyp": ("lesion", "abnormality", "abnormal tissue"),
+    "skin lesion": ("lesion", "spot", "abnormality", "dark sore"),
+    "brain tumor": ("tumor", "lesion", "mass", "abnormality", "neoplasm"),
+}
+"""Names that say nothing about the organ: true of a picture, never false of one."""
+AMBIGUOUS = frozenset({"vessels", "nucleus", "nuclei", "cytoplasm", "blood vessels"})
+"""Synonyms that, alone, could mean what another kind of picture does show."""
+HELD_OUT: Mapping[str, tuple[str, ...]] = {
+    "breast tumor": ("breast lump", "lump in the breast"),
+    "polyp": ("growth in the bowel", "bowel polyp"),
+    "skin lesion": ("mole", "birthmark on the skin"),
+    "brain tumor": ("cancer in the head", "cerebral tumor"),
+    "lungs": ("pulmonary fields", "lung tissue"),
+    "left lung": ("left pulmonary field",),
+    "right lung": ("right pulmonary field",),
+    "retinal vessels": ("arteries and veins", "vascular tree"),
+    "cell nuclei": ("cell cores", "nuclear bodies"),
+    "white blood cell nucleus": ("core of the white blood cell",),
+    "white blood cell cytoplasm": ("body of the white blood cell",),
+}
+"""Words that no training prompt holds, for measuring (`docs/compact.md`)."""
+
+PLACES: Mapping[str, tuple[str, ...]] = {
+    "top left": ("top left", "upper left", "left upper corner"),
+    "top": ("top", "upper part", "upper area", "upper middle", "upper region"),
+    "top right": ("top right", "upper right", "right upper corner"),
+    "left": ("left", "left side", "left part", "left area"),
+    "center": ("center", "middle", "central area", "centre", "central region"),
+    "right": ("right", "right side", "right part", "right area"),
+    "bottom left": ("bottom left", "lower left", "left lower corner"),
+    "bottom": ("bottom", "lower part", "lower area", "lower middle"),
+    "bottom right": ("bottom right", "lower right", "right lower corner"),
+}
+"""Words for the ninths of a picture."""
+_BARE = (
+    *("{what}", "{what}.", "the {name}", "{name}?", "find the {name}"),
+    *("segment the {name}", "show me the {name}", "where is the {name}?"),
+    *("{name} in this picture", "outline of the {name}", "please mark the {name}"),
+    *("{what} in the {modality}", "this {modality} shows {what}", "all {name}"),
+)
+_PLACED = (
+    *("{what} in the {where}", "{what} at the {where} of the {modality}"),
+    *("there is {what} in the {where}", "{what} lies in the {where} of the image"),
+    *("{what} can be seen in the {where}", "{where}: {what}", "{what}, {where}"),
+    *("the {modality} shows {what} at the {where}", "{what} near the {where}"),
+    *("we found {what} in the {where} of the picture", "the {name} on the {where}"),
+    *("{what} is seen towards the {where}", "segment the {name} in the {where}"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Dice:
+    """Seeded choices."""
+
+    generator: torch.Generator
+
+    def uniform(self) -> float:
+        """Draw from [0, 1)."""
+        return float(torch.rand((), generator=self.generator))
+
+    def pick(self, choices: Sequence[str]) -> str:
+        """Choose one."""
+        return choices[int(torch.randint(len(choices), (), generator=self.generator))]
+
+
+def any_name(info: TargetInfo, dice: Dice, vague: float = 0.0) -> str:
+    """Return the class name (40 %), a synonym, or (`vague`) a name without an organ."""
+    unclear = VAGUE.get(info.class_name, ())
+    if unclear and dice.uniform() < vague:
+        return dice.pick(unclear)
+    others = SYNONYMS.get(info.class_name, ())
+    if not others or dice.uniform() < 0.4:
+        return info.class_name
+    return dice.pick(others)
+
+
+def paraphrase(attributes: Attributes, info: TargetInfo, dice: Dice) -> str:
+    """Word a true prompt of any form from measured attributes."""
+    if attributes.number == 0:  # it is asked for, and is not there
+        return any_name(info, dice, vague=0.3)
+    name = any_name(info, dice, vague=0.35)
+    what = _noun_phrase(attributes, info, name, dice)
+    where = ", ".join(dice.pick(PLACES[place]) for place in attributes.locations)
+    placed = (
+        bool(where)
+        and attributes.number < MANY
+        and not names_a_side(info.class_name)
+        and dice.uniform() < 0.6
+    )
+    form = dice.pick(_PLACED if placed else _BARE)
+    text = form.format(what=what, name=name, where=where, modality=info.modality)
+    return text[0].upper() + text[1:] if dice.uniform() < 0.3 else text
+
+
+def foreign_prompt(info: TargetInfo, dice: Dice) -> str:
+    """Word a prompt for a structure of another kind of picture."""
+    name = any_name(info, dice)
+    if name in AMBIGUOUS:
+        name = info.class_name
+    place = dice.pick(PLACES[location(dice.uniform(), dice.uniform(), 1, 1)])
+    modality = info.modality if dice.uniform() < 0.5 else "image"
+    size = dice.pick(("small", "large", "medium", "round", "irregular"))
+    forms = (
+        *(name, f"{name} in the {modality}", f"the {name}", f"segment the {name}"),
+        f"one {size} {name}, located in the {place} of the image",
+        f"one {size} {name} in the {place} of the {modality}",
+        f"{name} at the {place}",
+    )
+    return dice.pick(forms)
+
+
+def _noun_phrase(
+    attributes: Attributes, info: TargetInfo, name: str, dice: Dice
+) -> str:
+    """Return for instance "a small round polyp": each attribute half of the time."""
+    words = [
+        word
+        for word in (attributes.size, attributes.colour, attributes.shape)
+        if word and dice.uniform() < 0.4
+    ]
+    if info.class_name == info.plural or attributes.number >= MANY:
+        return " ".join([*words, name])
+    if attributes.number == 1:
+        first = (words or [name])[0]
+        article = "an" if first[0] in "aeiou" else "a"
+        number = dice.pick((article, "one", "the"))
+    else:
+        number = NUMBERS[attributes.number]
+        if name.endswith("y"):
+            name = f"{name[:-1]}ies"
+        elif " of " not in name and " in " not in name and not name.endswith("s"):
+            name = f"{name}s"
+    return " ".join([number, *words, name])

