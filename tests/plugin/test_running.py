@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 import threading
 import time
@@ -14,6 +15,7 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QApplication
 
+from napari_medvlseg.core.errors import PromptError
 from napari_medvlseg.plugin.engine import TorchThreads, without_triton
 from napari_medvlseg.plugin.result_layers import KEY
 from tests.plugin.conftest import WAIT_MS, blob_steps, disc, slow_steps
@@ -49,14 +51,12 @@ def masks(viewer: Any) -> list[Any]:
 
 
 def test_presses_answer_within_100_ms_while_the_model_runs(
-    qtbot: QtBot,
-    viewer: Any,
-    slow_dock: SegmentWidget,
+    qtbot: QtBot, slow_dock: SegmentWidget
 ) -> None:
+    """From the model's first step, with all its previews, to the cancel."""
     slow_dock.options.samples.setValue(20)
-    slow_dock.run()
-    qtbot.waitUntil(lambda: bool(masks(viewer)), timeout=WAIT_MS)
-    qtbot.wait(500)  # napari builds the layers once; measured is what comes after
+    with qtbot.waitSignal(slow_dock.session.progressed, timeout=WAIT_MS):
+        slow_dock.run()
     delays: list[float] = []
     due = [time.perf_counter()]
     box = slow_dock.results.boxes["mask"]
@@ -74,12 +74,45 @@ def test_presses_answer_within_100_ms_while_the_model_runs(
     qtbot.wait(2000)
     timer.stop()
     assert slow_dock.session.is_running
+    assert slow_dock.session.current is not None  # a preview came
     slow_dock.cancel()
     assert len(delays) > 10
     usual, most = float(np.percentile(delays, 95)), max(delays)
     log.info("presses answer in %.3f s (95 %%), %.3f s at most", usual, most)
     assert usual < LATENCY_S
-    assert most < 5 * LATENCY_S
+    assert most < 2 * LATENCY_S  # one press, where the machine was busy
+
+
+@pytest.mark.parametrize("end", ["cancel", "failure"])
+def test_layers_that_nothing_filled_are_removed(
+    qtbot: QtBot, viewer: Any, make_dock: Callable[..., SegmentWidget], end: str
+) -> None:
+    """They are added, empty, when Run is pressed, so that the run never waits."""
+    begun = threading.Event()
+    go_on = threading.Event()
+
+    def steps(*_: object) -> Iterator[Any]:
+        begun.set()
+        go_on.wait(WAIT_MS / 1000)
+        msg = "expected another prompt"
+        raise PromptError(msg)
+
+    viewer.add_image(disc(), name="cells")
+    dock = make_dock(steps)
+    dock.prompt.set_text("bright blob")
+    dock.run()
+    qtbot.waitUntil(begun.is_set, timeout=WAIT_MS)
+    assert len(masks(viewer)) == 1
+    assert not masks(viewer)[0].data.any()
+    with qtbot.waitSignal(dock.run_ended, timeout=WAIT_MS):
+        if end == "cancel":
+            dock.cancel()
+            go_on.set()
+        else:
+            go_on.set()
+    qtbot.waitUntil(lambda: len(viewer.layers) == 1, timeout=WAIT_MS)
+    said = dock.progress.status.text()
+    assert "Nothing was found by then" in said or "Expected another prompt" in said
 
 
 def test_the_preview_comes_before_the_end_and_is_refined(
@@ -284,6 +317,21 @@ def test_torch_uses_a_thread_less_while_a_viewer_needs_it() -> None:
     second.restore()
     second.restore()
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_torchs_libraries_are_loaded_before_it_is_imported() -> None:
+    """While Python's lock is free: its import alone froze the window for 0.6 s."""
+    script = (
+        "import sys; from napari_medvlseg.plugin import engine; "
+        "engine.load_torch_libraries(); "
+        "print('libtorch_cpu' in open('/proc/self/maps').read(), "
+        "'torch' in sys.modules); import torch; print(torch.ones(2).sum().item())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["True", "False", "2.0"]
 
 
 def test_triton_cannot_be_imported_where_it_would_crash(

@@ -5,10 +5,14 @@ Nothing here imports torch before the first run.
 
 from __future__ import annotations
 
+import ctypes
+import importlib.util
+import os
 import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
@@ -71,6 +75,7 @@ class Engine:
     ) -> Iterator[StepLike]:
         """Load the model if it is another one, and return the steps of a run."""
         with self._lock, without_triton():
+            load_torch_libraries()
             from napari_medvlseg.core.pipeline import segment_steps  # brings torch
 
             self._threads.spare_one()
@@ -102,6 +107,24 @@ class Engine:
             )
             self._loaded = key, predictor
         return self._loaded[1]
+
+
+def load_torch_libraries() -> None:
+    """Load torch's shared libraries without holding Python's lock.
+
+    ``import torch`` loads a gigabyte while it holds the lock, which freezes the window
+    for a second or two. A foreign function is called without it; the import then finds
+    the libraries there.
+    """
+    spec = importlib.util.find_spec("torch")
+    if "torch" in sys.modules or sys.platform == "win32" or not spec or not spec.origin:
+        return
+    loader = ctypes.CDLL(None).dlopen
+    loader.restype = ctypes.c_void_p
+    loader.argtypes = [ctypes.c_char_p, ctypes.c_int]
+    folder = Path(spec.origin).parent / "lib"
+    for path in sorted(folder.glob("libtorch_python.*")):
+        loader(os.fsencode(path), os.RTLD_LAZY)  # where it fails, the import tells why
 
 
 @contextmanager

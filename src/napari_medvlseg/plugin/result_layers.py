@@ -99,6 +99,7 @@ class Result:
         self.job = job
         self.segmentation: Segmentation | None = None
         self.is_edited = False
+        self.is_wanted = True
         self._is_complete = False
         self._layers = layers
         self._frame = frame
@@ -118,13 +119,26 @@ class Result:
         """Whether a layer is one of this result's."""
         return any(layer == made for made in self._made.values())
 
+    def prepare(self, shown: Collection[str]) -> Iterator[None]:
+        """Add the layers that will be shown, empty, one a step.
+
+        Adding a layer holds napari's window for a fifth of a second. So that happens
+        where the user has just pressed Run, and not in the midst of the run.
+        """
+        active = self._layers.selection.active
+        for which in self._order():
+            if which[0] in shown and self.is_wanted:
+                dtype = np.uint8 if which[0] == MASK else np.float32
+                empty = self.job.cut.expand(np.zeros(self.job.cut.kept_shape, dtype))
+                self._add(which, empty, is_shown=True, complete=False)
+                yield
+        if active is not None and active in self._layers:
+            self._layers.selection.active = active
+
     def show(
         self, segmentation: Segmentation, shown: Collection[str], *, complete: bool
     ) -> Iterator[None]:
-        """Add or refine the layers, one a step so that the window stays fluid.
-
-        A layer costs napari a tenth of a second, so those that are not shown come last.
-        """
+        """Fill or refine the layers, one a step; those that are not shown come last."""
         self.segmentation = segmentation
         active = self._layers.selection.active
         for kind in KINDS:
@@ -176,13 +190,24 @@ class Result:
         data = self._data(*which)
         layer = self._made.get(which)
         if layer is None:
-            self._made[which] = layer = self._make(*which, data)
-            layer.visible = is_shown
-            layer.metadata = self._origin(which, complete=complete)
-            self._insert(which)
+            self._add(which, data, is_shown=is_shown, complete=complete)
         elif layer in self._layers and not (layer == self.mask and self.is_edited):
             layer.data = data
             layer.metadata = self._origin(which, complete=complete)
+
+    def _add(
+        self,
+        which: tuple[str, int],
+        data: npt.NDArray[Any],
+        *,
+        is_shown: bool,
+        complete: bool,
+    ) -> None:
+        """Add a layer at its place among those of this result."""
+        self._made[which] = layer = self._make(*which, data)
+        layer.visible = is_shown
+        layer.metadata = self._origin(which, complete=complete)
+        self._insert(which)
 
     def _data(self, kind: str, number: int) -> npt.NDArray[Any]:
         """Return a layer's data on the image layer's axes."""
@@ -238,21 +263,25 @@ class Result:
     def _origin(self, which: tuple[str, int], *, complete: bool) -> dict[str, Any]:
         """Return a layer's metadata: the image layer's own, and where this is from."""
         kind, number = which
-        segmentation = self._known()
-        prompts = self.job.prompts
+        prompts, cut = self.job.prompts, self.job.cut
         self._is_complete = complete
+        found = {}
+        if self.segmentation is not None:
+            found = {
+                "threshold": self.segmentation.threshold,
+                "provenance": dict(self.segmentation.provenance),
+            }
         origin = {
             "kind": kind,
-            "image": self.job.cut.name,
+            "image": cut.name,
             "prompts": list(prompts) if kind == MASK else [prompts[number]],
-            "threshold": segmentation.threshold,
-            "affine": segmentation.affine,
-            "units": segmentation.units,
-            "kept_axes": list(self.job.cut.kept),
-            "offset": list(self.job.cut.offset),
-            "region_of_interest": self.job.cut.bounds(),
+            "affine": cut.affine,
+            "units": cut.units,
+            "kept_axes": list(cut.kept),
+            "offset": list(cut.offset),
+            "region_of_interest": cut.bounds(),
             "complete": complete,
-            "provenance": dict(segmentation.provenance),
+            **found,
         }
         return {**self._frame.metadata, KEY: origin}
 

@@ -336,7 +336,8 @@ class SegmentWidget(QWidget):
         """Say what was found, and clearly what was not."""
         absent = update.findings.absent if update.findings else ()
         samples = update.job.config.num_samples
-        text = f"Done: {samples} samples in {time_left(update.elapsed_s)}."
+        noun = "sample" if samples == 1 else "samples"
+        text = f"Done: {samples} {noun} in {time_left(update.elapsed_s)}."
         if absent:
             missing = "Not found: " + ", ".join(absent) + "."
             text = f"{missing} {text}"
@@ -346,7 +347,7 @@ class SegmentWidget(QWidget):
 
     def _on_cancelled(self, why: str) -> None:
         """Say that the run is over, and what is left of it."""
-        self.progress.set_idle(f"{why}. What was there by then stays.")
+        self.progress.set_idle(why)
         self.run_ended.emit(False)  # noqa: FBT003 - a Qt signal has no keywords
 
     def _on_failed(self, error: Exception) -> None:

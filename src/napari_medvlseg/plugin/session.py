@@ -45,7 +45,7 @@ class Session(QObject):
     completed = Signal(object)
     """The last `Update` of a run, when its layers are on the screen."""
     cancelled = Signal(str)
-    """Why."""
+    """Why, and what is left."""
     failed = Signal(object)
     """The exception."""
 
@@ -93,15 +93,18 @@ class Session(QObject):
         """Run a job into a result that has no layers yet."""
         self._running = result
         self._image = image
-        self._runner.start(job)
+        begin = partial(self._begin, job, result)
+        self._stagger.add(result.prepare(self.shown), begin)
 
     def cancel(self, why: str = "Cancelled") -> None:
         """End the run; its layers so far stay."""
-        if self._running is None:
+        result, self._running = self._running, None
+        if result is None:
             return
-        self._running = None
         self._runner.cancel()
-        self.cancelled.emit(why)
+        is_empty = self._drop_if_empty(result)
+        rest = "Nothing was found by then" if is_empty else "What was there stays"
+        self.cancelled.emit(f"{why}. {rest}.")
 
     def set_threshold(self, threshold: float) -> None:
         """Label the current result anew."""
@@ -113,6 +116,8 @@ class Session(QObject):
         self.shown = shown
         for result in self._results:
             result.set_shown(shown)
+        if self._running is not None:  # its layers may still be empty
+            self._running.set_shown(shown)
 
     def under_cursor(
         self, world: tuple[float, ...]
@@ -125,8 +130,11 @@ class Session(QObject):
 
     def stop(self) -> None:
         """End the run and wait for every thread."""
-        self._running = None
+        result, self._running = self._running, None
         self._stagger.clear()
+        if result is not None and result.segmentation is None:
+            for _ in result.remove():  # nothing filled these layers
+                pass
         self._relabeler.close()
         self._runner.close()
         for call in self.at_stop:
@@ -142,6 +150,19 @@ class Session(QObject):
         self.stop()
         while self.at_leave:
             self.at_leave.pop()()
+
+    def _begin(self, job: Job, result: Result) -> None:
+        """Start the thread, when the layers are there."""
+        if result is self._running:
+            self._runner.start(job)
+
+    def _drop_if_empty(self, result: Result) -> bool:
+        """Remove the layers of a result that nothing has filled; say whether."""
+        is_empty = result.segmentation is None
+        if is_empty:
+            result.is_wanted = False
+            self._stagger.add(result.remove(), _nothing)
+        return is_empty
 
     def _on_updated(self, update: Update) -> None:
         """Tell how far the run is, and draw its preview."""
@@ -203,7 +224,9 @@ class Session(QObject):
 
     def _on_failed(self, error: Exception) -> None:
         """Pass an error on."""
-        self._running = None
+        result, self._running = self._running, None
+        if result is not None:
+            self._drop_if_empty(result)
         self.failed.emit(error)
 
     def _on_layer_removed(self, event: Any) -> None:
