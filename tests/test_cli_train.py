@@ -56,4 +56,4 @@ def test_a_model_is_trained_measured_exported_and_used(
         *("--output", tmp_path / "out"),
     )
     told = json.loads((tmp_path / "out" / "0.json").read_text())
-    assert told["model"] == "mine"
+    assert told["provenance"]["model"] == "mine"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NoReturn
 from napari_medvlseg.cli_options import add_flags, path_of
 from napari_medvlseg.cli_terminal import complain, logs
 from napari_medvlseg.core.config import SegmentConfig
-from napari_medvlseg.core.datasets import DESIGNS, SPLITS
+from napari_medvlseg.core.datasets import DESIGNS, QUESTIONS, SPLITS
 from napari_medvlseg.core.errors import MedVLSegError
 
 if TYPE_CHECKING:
@@ -229,11 +229,12 @@ def _evaluate(commands: argparse._SubParsersAction[_Parser]) -> None:
     _model_flag(parser)
     parser.add_argument(
         "--prompts",
-        choices=DESIGNS,
+        choices=QUESTIONS,
         default="original",
         metavar="DESIGN",
-        help=f"How prompts are worded: {', '.join(DESIGNS)}; mismatched asks every "
-        "image for what other sets show, absent is the right answer [original]",
+        help=f"How prompts are worded: {', '.join(QUESTIONS)}; mismatched asks every "
+        "image for what other sets show, absent is the right answer; held_out uses "
+        "plain words that training never showed [original]",
     )
     parser.add_argument(
         "--json", type=path_of, metavar="FILE", help="Write all figures and cases."
@@ -303,10 +304,10 @@ def _caption(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser.add_argument("--split", choices=SPLITS, default="train", help="[train]")
     parser.add_argument(
         "--prompts",
-        choices=[design for design in DESIGNS if design != "mismatched"],
+        choices=DESIGNS,
         default="original",
         metavar="DESIGN",
-        help=f"How prompts are worded: {', '.join(DESIGNS[:-1])} [original]",
+        help=f"How prompts are worded: {', '.join(DESIGNS)} [original]",
     )
     parser.add_argument(
         "--output",

@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_medvlseg.core.captions import caption_case, describe, location
+from napari_medvlseg.core.captions import (
+    caption_case,
+    describe,
+    exchange_sides,
+    location,
+)
 from napari_medvlseg.core.targets import TARGETS
 
 POLYP = TARGETS["Kvasir"][0]
@@ -131,3 +136,23 @@ def test_the_seed_chooses_the_template() -> None:
     mask = _disk(20, 20, 8)
     texts = {caption_case(mask, None, POLYP, seed=seed) for seed in range(8)}
     assert len(texts) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Left lung, upper left", "Right lung, upper right"),
+        ("rightmost leftover", "rightmost leftover"),
+        ("from left to right", "from right to left"),
+    ],
+)
+def test_sides_are_exchanged_for_the_mirrored_picture(text: str, expected: str) -> None:
+    assert exchange_sides(text) == expected
+    assert exchange_sides(exchange_sides(text)) == text
+
+
+def test_top_and_bottom_are_exchanged_only_where_they_are_asked_for() -> None:
+    text = "Upper left, bottom"
+    assert exchange_sides(text, upright=False) == "Lower right, top"
+    assert exchange_sides(text, across=False, upright=False) == "Lower left, top"
+    assert exchange_sides(text, across=False) == text

@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 from napari_medvlseg.core.config import data_folder
 from napari_medvlseg.core.datasets import find_sets, list_cases, splits_of
 from napari_medvlseg.core.errors import DatasetError
-from napari_medvlseg.core.targets import MISMATCHED, TARGETS
+from napari_medvlseg.core.targets import HELD_OUT, MISMATCHED, TARGETS
 
 REAL = data_folder()
 needs_data = pytest.mark.skipif(
@@ -130,6 +130,21 @@ def test_mismatched_asks_for_every_foreign_class_and_expects_nothing(
     assert not any(
         case.reference(np.full((4, 5), 255, np.uint8)).any() for case in cases
     )
+
+
+def test_held_out_asks_for_every_target_in_words_training_never_shows(
+    tmp_path: Path,
+) -> None:
+    root = make_set(tmp_path / "WhiteBloodCells", ["a", "b"])
+    cases = list_cases(root, "val", "held_out")
+    wanted = {
+        (info.name, words)
+        for info in TARGETS["WhiteBloodCells"]
+        for words in HELD_OUT[info.class_name]
+    }
+    assert len(cases) == 2 * len(wanted)
+    assert {(case.target, case.prompt) for case in cases} == wanted
+    assert not any(case.absent for case in cases)
 
 
 @pytest.mark.parametrize("dataset", TARGETS)

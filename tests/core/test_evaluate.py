@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from napari_medvlseg.core.evaluate import (
     summarise,
 )
 from napari_medvlseg.core.predictor import Predictor
+from napari_medvlseg.core.reliability import case_reliability
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +47,7 @@ def make_set(root: Path, labels: dict[str, int]) -> Path:
 
 
 def result(dsc: float, **fields: object) -> CaseResult:
+    p = np.linspace(0, 1, 12).reshape(3, 4)
     values: dict[str, object] = {
         "image": "a.png",
         "target": "tumor",
@@ -57,6 +60,8 @@ def result(dsc: float, **fields: object) -> CaseResult:
         "reference_pixels": 1,
         "mean_predictive_entropy": 0.1,
         "mean_mutual_information": 0.1,
+        "doubt": 1 - dsc,
+        "reliability": case_reliability(p, (p, p / 10), p > 0.5, p > 0.2),
     }
     return CaseResult(**{**values, **fields})  # type: ignore[arg-type]
 
@@ -71,6 +76,8 @@ def test_a_summary_has_the_mean_and_the_sample_deviation() -> None:
     assert told["nsd"]["mean"] == pytest.approx(scores.mean() / 2)
     assert told["absent"] == pytest.approx(1 / 3)
     assert "targets" not in told
+    assert told["reliability"]["mutual_information_share"] == pytest.approx(0.1)
+    assert json.loads(json.dumps(told)) == told
     assert [case["dsc"] for case in told["cases"]] == scores.tolist()
 
 

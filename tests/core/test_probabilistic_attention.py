@@ -187,3 +187,10 @@ def test_shared_noise_is_not_averaged_away() -> None:
             draws = torch.stack([module(query, context, noise) for _ in range(400)])
         spread.append(float(draws.std(dim=0).mean()))
     assert spread[1] / spread[0] == pytest.approx(math.sqrt(keys), rel=0.15)
+
+
+def test_shared_noise_starts_small() -> None:
+    module = ProbabilisticCrossAttention(DIM, shared_noise=True)
+    raw = module.to_value.bias[DIM:].detach()
+    deviation = torch.nn.functional.softplus(raw).sqrt()
+    torch.testing.assert_close(deviation, torch.full((DIM,), 0.2))

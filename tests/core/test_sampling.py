@@ -12,6 +12,7 @@ from napari_medvlseg.core.sampling import (
     Place,
     draw_batches,
     draw_generator,
+    is_mirrored,
 )
 
 
@@ -59,3 +60,17 @@ def test_the_first_batch_is_a_preview_and_none_is_lost(
     batches = draw_batches(samples, size)
     assert [len(batch) for batch in batches] == lengths
     assert [draw for batch in batches for draw in batch] == list(range(samples))
+
+
+@pytest.mark.parametrize(("samples", "size"), [(1, 4), (2, 4), (7, 2), (30, 4)])
+def test_mirrored_draws_come_by_turns_in_batches_of_their_own(
+    samples: int, size: int
+) -> None:
+    batches = draw_batches(samples, size, mirrors=True)
+    assert list(batches[0]) == [0]
+    assert sorted(draw for batch in batches for draw in batch) == list(range(samples))
+    for batch in batches:
+        assert len({is_mirrored(draw) for draw in batch}) == 1
+        assert len(batch) <= size
+    sides = [is_mirrored(batch[0]) for batch in batches]
+    assert sides == [number % 2 == 1 for number in range(len(batches))]

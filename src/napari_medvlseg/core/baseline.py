@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_medvlseg.core.captions import exchange_sides
 from napari_medvlseg.core.preprocess.pixels import resize, to_network_range
-from napari_medvlseg.core.sampling import DrawNoise, Place
+from napari_medvlseg.core.sampling import DrawNoise, Place, is_mirrored
 from napari_medvlseg.core.uncertainty import RunningStatistics
 
 if TYPE_CHECKING:
@@ -31,8 +32,12 @@ def naive_loop(
     statistics = RunningStatistics()
     for draw in range(config.num_samples):
         predictor.forget()
-        pyramid = predictor.pyramid(resize(pixels, side, side))
+        mirrored = predictor.card.input.mirror and is_mirrored(draw)
+        picture = resize(pixels, side, side)
+        pyramid = predictor.pyramid(picture.flip(-1) if mirrored else picture)
+        words = predictor.words(exchange_sides(prompt) if mirrored else prompt)
         noise = DrawNoise(config.seed, [draw], Place())
-        statistics.add(predictor.draw(pyramid, predictor.words(prompt), 1, noise))
+        logits = predictor.draw(pyramid, words, 1, noise)
+        statistics.add(logits.flip(-1) if mirrored else logits)
     probability, entropy = statistics.means().numpy()
     return probability, entropy

@@ -53,6 +53,9 @@ class InputSpec:
     """Pixels a side of a window of a large picture, at full resolution."""
     overlap: float
     """Share of a tile that its neighbour repeats."""
+    mirror: bool = False
+    """Whether every second draw sees the picture mirrored, and left and right
+    exchanged in the prompt."""
 
 
 @dataclass(frozen=True, slots=True)

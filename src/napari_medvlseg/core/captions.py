@@ -6,6 +6,7 @@ mask and the image and filled into templates. Places are sides of the image.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,14 @@ OPPOSITE = {
     "small": "large",
     "large": "small",
     "medium": "tiny",
+}
+_OTHER_SIDE = {
+    "left": "right",
+    "right": "left",
+    "top": "bottom",
+    "bottom": "top",
+    "upper": "lower",
+    "lower": "upper",
 }
 _COLOURS = {
     "white": (235, 225, 220),
@@ -106,6 +115,26 @@ def location(row: float, column: float, height: int, width: int) -> str:
     vertical = _third(row / height, "top", "bottom")
     horizontal = _third(column / width, "left", "right")
     return " ".join(word for word in (vertical, horizontal) if word) or "center"
+
+
+def exchange_sides(text: str, *, across: bool = True, upright: bool = True) -> str:
+    """Exchange left and right (`across`), and top and bottom unless `upright`.
+
+    That is what a prompt must say of the mirrored picture, also where the side is the
+    patient's: a mirrored chest X-ray shows as its left lung what was the right one.
+    """
+    words = [*(("left", "right") if across else ())]
+    words += [*(() if upright else ("top", "bottom", "upper", "lower"))]
+    if not words:
+        return text
+    pattern = rf"\b({'|'.join(words)})\b"
+    return re.sub(pattern, _exchange, text, flags=re.IGNORECASE)
+
+
+def _exchange(match: re.Match[str]) -> str:
+    """Return the other side's word, with the same capital."""
+    other = _OTHER_SIDE[match[1].lower()]
+    return other.capitalize() if match[1][0].isupper() else other
 
 
 def caption_case(

@@ -16,6 +16,7 @@ import numpy as np
 
 from napari_medvlseg.core.errors import DatasetError
 from napari_medvlseg.core.targets import (
+    HELD_OUT,
     MISMATCHED,
     TARGETS,
     TargetInfo,
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
     Mask = npt.NDArray[np.bool_]
     Sheet = Mapping[tuple[str, str | None], str]
+    Question = tuple[str, TargetInfo, str | None]
+    """The name of a target, what it is, and the prompt if it is told."""
 
 SPLITS = ("train", "val", "test")
 DESIGNS = (
@@ -41,8 +44,10 @@ DESIGNS = (
     "contradictory",
     "missing_location",
     "class_name",
-    "mismatched",
 )
+"""How a prompt can be worded from a mask."""
+QUESTIONS = (*DESIGNS, "mismatched", "held_out")
+"""What can be asked of a set: its targets in a design, foreign or plain words."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 _SHEET_FOLDER = "Prompts_Folder"
 _logger = logging.getLogger(__name__)
@@ -89,7 +94,7 @@ def list_cases(root: Path, split: str, design: str = "original") -> list[Case]:
     split : str
         One of `SPLITS`.
     design : str
-        One of `DESIGNS`: how the prompts are worded.
+        One of `QUESTIONS`: how the prompts are worded.
 
     Raises
     ------
@@ -97,7 +102,7 @@ def list_cases(root: Path, split: str, design: str = "original") -> list[Case]:
         If the folder is not a set, has no such split, or misses a label.
     """
     _check_choice("split", split, SPLITS)
-    _check_choice("prompt design", design, DESIGNS)
+    _check_choice("prompt design", design, QUESTIONS)
     folder = _split_folder(root, split)
     images = _by_stem(folder / "img")
     labels = _by_stem(folder / "label")
@@ -149,24 +154,47 @@ def splits_of(root: Path) -> tuple[str, ...]:
 def _cases_of(
     dataset: str, image: Path, label: Path, design: str, sheet: Sheet | None
 ) -> Iterable[Case]:
-    """Yield the cases of one image: one a target, or one a foreign class."""
-    targets = targets_of(dataset)
+    """Yield the cases of one image: the questions of a design."""
     if design == "mismatched":
-        foreign = MISMATCHED.get(dataset)
-        if foreign is None:
-            msg = f"{dataset}: no foreign classes are known; use one of {list(TARGETS)}"
-            raise DatasetError(msg)
-        for class_name in foreign:
-            yield Case(
-                dataset=dataset,
-                image_path=image,
-                label_path=label,
-                target=class_name,
-                info=targets[0],
-                prompt=class_name,
-                absent=True,
-            )
-        return
+        questions = _foreign_questions(dataset)
+    elif design == "held_out":
+        questions = _plain_questions(dataset)
+    else:
+        questions = _own_questions(dataset, image, design, sheet)
+    for target, info, prompt in questions:
+        yield Case(
+            dataset=dataset,
+            image_path=image,
+            label_path=label,
+            target=target,
+            info=info,
+            prompt=prompt,
+            absent=design == "mismatched",
+        )
+
+
+def _foreign_questions(dataset: str) -> Iterable[Question]:
+    """Ask for every class that the set's images cannot show."""
+    foreign = MISMATCHED.get(dataset)
+    if foreign is None:
+        msg = f"{dataset}: no foreign classes are known; use one of {list(TARGETS)}"
+        raise DatasetError(msg)
+    for class_name in foreign:
+        yield class_name, targets_of(dataset)[0], class_name
+
+
+def _plain_questions(dataset: str) -> Iterable[Question]:
+    """Ask for every target in each of the words that training held out."""
+    for info in targets_of(dataset):
+        for words in HELD_OUT.get(info.class_name, ()):
+            yield info.name, info, words
+
+
+def _own_questions(
+    dataset: str, image: Path, design: str, sheet: Sheet | None
+) -> Iterable[Question]:
+    """Ask for every target by its name, or in the words of the sheet."""
+    targets = targets_of(dataset)
     for info in targets:
         key = info.name if len(targets) > 1 else None
         prompt = info.class_name if design == "class_name" else None
@@ -174,19 +202,12 @@ def _cases_of(
             prompt = sheet.get((image.stem, key))
             if prompt is None:
                 _logger.warning("%s: no prompt for %s in the sheet", image, info.name)
-        yield Case(
-            dataset=dataset,
-            image_path=image,
-            label_path=label,
-            target=info.name,
-            info=info,
-            prompt=prompt,
-        )
+        yield info.name, info, prompt
 
 
 def _read_sheet(root: Path, split: str, design: str) -> Sheet | None:
     """Read the prompts by image stem and, with a column ``Target``, by target."""
-    if design in ("class_name", "mismatched"):
+    if design in ("class_name", "mismatched", "held_out"):
         return None
     names = [f"{split.title()}_text_{design}.xlsx"]
     if design == "original":

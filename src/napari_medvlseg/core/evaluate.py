@@ -6,7 +6,7 @@ import itertools
 import math
 import statistics
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,11 @@ from napari_medvlseg.core.metrics import (
     normalized_surface_distance,
 )
 from napari_medvlseg.core.pipeline import segment
+from napari_medvlseg.core.reliability import (
+    CaseReliability,
+    case_reliability,
+    summarise_reliability,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -53,6 +58,15 @@ class CaseResult:
     """Over the whole image, in nats."""
     mean_mutual_information: float
     """Over the whole image, in nats."""
+    doubt: float
+    """Predictive entropy of the image, a pixel expected to belong to the target."""
+    reliability: CaseReliability
+    """For the figures of the set."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields for a JSON file, without the arrays."""
+        names = [field.name for field in fields(self) if field.name != "reliability"]
+        return {name: getattr(self, name) for name in names}
 
 
 def evaluate_steps(
@@ -124,6 +138,10 @@ def summarise(
         **facts,
         "nsd_tolerance_px": TOLERANCE_PX,
         **_figures(results),
+        "reliability": summarise_reliability(
+            [result.reliability for result in results],
+            [result.dsc for result in results],
+        ),
     }
     targets = dict.fromkeys(result.target for result in results)
     if len(targets) > 1:
@@ -131,7 +149,7 @@ def summarise(
             target: _figures([r for r in results if r.target == target])
             for target in targets
         }
-    return {**summary, "cases": [asdict(result) for result in results]}
+    return {**summary, "cases": [result.to_dict() for result in results]}
 
 
 def join_sets(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -157,6 +175,12 @@ def _evaluate_image(
     found = segment(image, prompts, predictor, **asdict(config))
     for index, (case, mask) in enumerate(zip(cases, found.masks, strict=True)):
         reference = pairs[index][1]
+        reliability = case_reliability(
+            found.probability[index],
+            (found.predictive_entropy[index], found.mutual_information[index]),
+            mask,
+            reference,
+        )
         yield CaseResult(
             image=case.image_path.name,
             target=case.target,
@@ -169,6 +193,8 @@ def _evaluate_image(
             reference_pixels=int(reference.sum()),
             mean_predictive_entropy=_mean(found.predictive_entropy[index]),
             mean_mutual_information=_mean(found.mutual_information[index]),
+            doubt=reliability.doubt,
+            reliability=reliability,
         )
 
 

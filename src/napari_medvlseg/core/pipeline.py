@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from napari_medvlseg.core.captions import exchange_sides
 from napari_medvlseg.core.config import SegmentConfig
 from napari_medvlseg.core.errors import PromptError
 from napari_medvlseg.core.io.read import read
@@ -30,7 +31,12 @@ from napari_medvlseg.core.preprocess.pixels import (
 )
 from napari_medvlseg.core.preprocess.slices import choose_slices
 from napari_medvlseg.core.preprocess.tiles import Tiling
-from napari_medvlseg.core.sampling import DrawNoise, Place, draw_batches
+from napari_medvlseg.core.sampling import (
+    DrawNoise,
+    Place,
+    draw_batches,
+    is_mirrored,
+)
 from napari_medvlseg.core.types import Image, Prompt, Segmentation
 from napari_medvlseg.core.uncertainty import RunningStatistics
 
@@ -41,6 +47,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_medvlseg.core.bundle import ModelCard
+
+    Words = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
+    """Vectors and mask of a prompt, and of what it says of the mirrored picture."""
 
 TILE_FROM = 1.5
 """A concept that asks for tiles gets them from so many tiles a side on."""
@@ -146,7 +155,8 @@ class _Run:
         self.started = time.monotonic()
         self.image, self.predictor, self.config = image, predictor, config
         self.prompts = tuple(Prompt(text).text for text in prompts)
-        self.words = [predictor.words(prompt) for prompt in self.prompts]
+        self.mirrors = predictor.card.input.mirror and config.num_samples > 1
+        self.words = [self._words_of(prompt) for prompt in self.prompts]
         self.slices = choose_slices(image, config.axis, config.slice_index)
         self.limits = value_range(image.voxels)
         self.tiled = [self._in_tiles(prompt) for prompt in self.prompts]
@@ -169,6 +179,11 @@ class _Run:
                 part.size for part in work
             )
             yield from self._finish(work, index)
+
+    def _words_of(self, prompt: str) -> Words:
+        """Return the words of a prompt, and those for the mirrored picture."""
+        there = exchange_sides(prompt) if self.mirrors else prompt
+        return self.predictor.words(prompt), self.predictor.words(there)
 
     def _work(self, pixels: Tensor, index: int) -> list[_Part]:
         """Return what there is to do for each prompt."""
@@ -271,6 +286,7 @@ class _Run:
                 "device": str(self.predictor.device),
                 "precision": self.predictor.precision,
                 "tiled": list(self.tiled),
+                "mirrored_draws": self.mirrors,
                 "axis": self.slices.axis,
                 "slice_index": self.config.slice_index,
                 "image": self.image.name,
@@ -285,7 +301,7 @@ class _Part(ABC):
     size: int
     """Draws to make."""
 
-    def __init__(self, run: _Run, words: tuple[Tensor, Tensor], index: int) -> None:
+    def __init__(self, run: _Run, words: Words, index: int) -> None:
         self.run, self.words, self.index = run, words, index
 
     @abstractmethod
@@ -300,21 +316,27 @@ class _Part(ABC):
         self, pixels: Tensor, tile: int, statistics: RunningStatistics
     ) -> Iterator[int]:
         """Add all draws of one input of the network to the statistics."""
-        config, predictor = self.run.config, self.run.predictor
-        pyramid = predictor.pyramid(pixels)
+        config, predictor, mirrors = (
+            self.run.config,
+            self.run.predictor,
+            self.run.mirrors,
+        )
         place = Place(self.index, tile)
-        for draws in draw_batches(config.num_samples, config.batch_size):
+        for draws in draw_batches(
+            config.num_samples, config.batch_size, mirrors=mirrors
+        ):
+            mirrored = mirrors and is_mirrored(draws[0])
+            pyramid = predictor.pyramid(pixels.flip(-1) if mirrored else pixels)
             noise = DrawNoise(config.seed, draws, place)
-            statistics.add(predictor.draw(pyramid, self.words, len(draws), noise))
+            logits = predictor.draw(pyramid, self.words[mirrored], len(draws), noise)
+            statistics.add(logits.flip(-1) if mirrored else logits)
             yield len(draws)
 
 
 class _WholePart(_Part):
     """The picture resized to the network's input."""
 
-    def __init__(
-        self, run: _Run, words: tuple[Tensor, Tensor], pixels: Tensor, index: int
-    ) -> None:
+    def __init__(self, run: _Run, words: Words, pixels: Tensor, index: int) -> None:
         super().__init__(run, words, index)
         self.pixels = pixels
         self.size = run.config.num_samples
@@ -332,9 +354,7 @@ class _WholePart(_Part):
 class _TiledPart(_Part):
     """The picture at full resolution, window after window."""
 
-    def __init__(
-        self, run: _Run, words: tuple[Tensor, Tensor], tiling: Tiling, index: int
-    ) -> None:
+    def __init__(self, run: _Run, words: Words, tiling: Tiling, index: int) -> None:
         super().__init__(run, words, index)
         self.tiling = tiling
         self.size = run.config.num_samples * len(tiling.windows)

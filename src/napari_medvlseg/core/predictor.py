@@ -111,6 +111,8 @@ class Predictor:
             batch = pixels[None].to(self.device, memory_format=torch.channels_last)
             with torch.inference_mode():
                 features = self.network.encode_image(batch)
+            if self.precision == "bfloat16":
+                features = features.with_light_skips()
             known = self._pyramids.put(f"{key} {tuple(pixels.shape)}", features)
         return known
 

@@ -6,6 +6,7 @@ prompts, cancelling and early stopping change nothing.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -50,8 +51,31 @@ class DrawNoise:
         return torch.stack(rows)
 
 
-def draw_batches(num_samples: int, batch_size: int) -> list[range]:
-    """Cut the draws into batches; the first is a single draw, for a preview."""
-    starts = [0, *range(1, num_samples, batch_size)]
-    ends = [*starts[1:], num_samples]
-    return [range(start, end) for start, end in zip(starts, ends, strict=True)]
+def is_mirrored(draw: int) -> bool:
+    """Whether a draw sees the picture mirrored, where a model's card asks for that."""
+    return draw % 2 == 1
+
+
+def draw_batches(
+    num_samples: int, batch_size: int, *, mirrors: bool = False
+) -> list[range]:
+    """Cut the draws into batches; the first is a single draw, for a preview.
+
+    Parameters
+    ----------
+    num_samples, batch_size : int
+    mirrors : bool
+        Whether mirrored draws must be in batches of their own.
+    """
+    rest = [range(1, num_samples)]
+    if mirrors:
+        rest = [range(1, num_samples, 2), range(2, num_samples, 2)]
+    cut = [
+        [
+            draws[start : start + batch_size]
+            for start in range(0, len(draws), batch_size)
+        ]
+        for draws in rest
+    ]
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*cut))
+    return [range(1), *(batch for batch in turns if batch is not None)]

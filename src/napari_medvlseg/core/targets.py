@@ -158,6 +158,22 @@ MISMATCHED: Mapping[str, tuple[str, ...]] = {
 """Class names of other sets that no image of a set shows: a cell is a cell in both."""
 
 
+HELD_OUT: Mapping[str, tuple[str, ...]] = {
+    "breast tumor": ("breast lump", "lump in the breast"),
+    "polyp": ("growth in the bowel", "bowel polyp"),
+    "skin lesion": ("mole", "birthmark on the skin"),
+    "brain tumor": ("cancer in the head", "cerebral tumor"),
+    "lungs": ("pulmonary fields", "lung tissue"),
+    "left lung": ("left pulmonary field",),
+    "right lung": ("right pulmonary field",),
+    "retinal vessels": ("arteries and veins", "vascular tree"),
+    "cell nuclei": ("cell cores", "nuclear bodies"),
+    "white blood cell nucleus": ("core of the white blood cell",),
+    "white blood cell cytoplasm": ("body of the white blood cell",),
+}
+"""Plain words that training never shows, to measure what was learnt."""
+
+
 def targets_of(dataset: str) -> tuple[TargetInfo, ...]:
     """Return what a set marks; a set that is not known marks lesions."""
     lesion = TargetInfo(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -169,6 +170,15 @@ class Result:
             self._layers.remove(layer)
             yield
 
+    def restore_names(self) -> None:
+        """Drop the numbers that napari added while an older result had the names."""
+        for which, layer in self._made.items():
+            wanted = self._name(*which)
+            if layer in self._layers and re.fullmatch(
+                rf"{re.escape(wanted)} \[\d+\]", layer.name
+            ):
+                layer.name = wanted
+
     def voxel_at(self, world: tuple[float, ...]) -> tuple[int, ...] | None:
         """Return the index into the maps at a place in the world; None beside them."""
         if self.mask not in self._layers or self.segmentation is None:
@@ -223,7 +233,7 @@ class Result:
         if kind == MASK:
             layer = Labels(
                 data,
-                name=self._name(MASK, ", ".join(prompts)),
+                name=self._name(kind, number),
                 opacity=MASK_OPACITY,
                 features=_features(prompts),
                 colormap=_label_colormap(len(prompts)),
@@ -234,7 +244,7 @@ class Result:
         style = STYLES[kind]
         return Image(
             data,
-            name=self._name(style.title, prompts[number]),
+            name=self._name(kind, number),
             colormap=style.colormap,
             contrast_limits=(0, style.limit),
             blending=style.blending,
@@ -292,8 +302,11 @@ class Result:
             raise RuntimeError(msg)
         return self.segmentation
 
-    def _name(self, title: str, prompt: str) -> str:
+    def _name(self, kind: str, number: int) -> str:
         """Return a name that can be told apart where the layer list cuts it off."""
+        title = MASK if kind == MASK else STYLES[kind].title
+        prompts = self.job.prompts
+        prompt = ", ".join(prompts) if kind == MASK else prompts[number]
         if len(prompt) > MAX_NAME_CHARACTERS:
             prompt = prompt[: MAX_NAME_CHARACTERS - 1].rstrip() + "…"
         return f"{title} · {prompt} · {self.job.cut.name}"

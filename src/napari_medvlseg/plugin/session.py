@@ -174,7 +174,7 @@ class Session(QObject):
             return
         if result not in self._results:
             for old in self._replaced_by(result):
-                self._stagger.add(old.remove(), _nothing)
+                self._stagger.add(old.remove(), result.restore_names)
             self._results = [old for old in self._results if old.layers]
             self._results.append(result)
         parts = result.show(

@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from napari_medvlseg.core.captions import Attributes, describe
-from napari_medvlseg.core.targets import TARGETS, TargetInfo
+from napari_medvlseg.core.targets import HELD_OUT, TARGETS, TargetInfo
 from napari_medvlseg.core.training.wording import (
     AMBIGUOUS,
-    HELD_OUT,
     PLACES,
     SYNONYMS,
     VAGUE,

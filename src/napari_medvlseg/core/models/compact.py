@@ -60,6 +60,15 @@ class Pyramid(NamedTuple):
         """Repeat one image for a batch of draws without copying it."""
         return Pyramid(tuple(x.expand(batch, -1, -1, -1) for x in self.levels))
 
+    def with_light_skips(self) -> Pyramid:
+        """Keep the two finest levels in bfloat16, which the decoder only adds to.
+
+        They are by far the largest: in float32 every draw would add and convolve them
+        in twice the memory.
+        """
+        light = [x.bfloat16() for x in self.levels[:2]]
+        return Pyramid((*light, *self.levels[2:]))
+
     def repeat(self, draws: int) -> Pyramid:
         """Repeat a batch of images, one copy after the other, for several draws."""
         if draws == 1:

@@ -17,6 +17,9 @@ NoiseSource: TypeAlias = Callable[[tuple[int, ...]], Tensor]
 """Returns standard normal noise of the shape asked for: (B, K, D) or (B, 1, D)."""
 
 VARIANCE_FLOOR = 1e-6
+SHARED_DEVIATION = 0.2
+"""Where the values' standard deviation starts if noise is shared: nothing averages it
+away, and the values themselves have a standard deviation of 1."""
 
 
 def zero_noise(shape: tuple[int, ...]) -> Tensor:
@@ -67,6 +70,9 @@ class ProbabilisticCrossAttention(nn.Module):
         self.norm_key = nn.LayerNorm(dim)
         self.norm_value = nn.LayerNorm(dim)
         self.gate = nn.Parameter(torch.zeros(()))
+        if shared_noise:
+            raw = math.log(math.expm1(SHARED_DEVIATION**2))  # softplus, undone
+            nn.init.constant_(self.to_value.bias[dim:], raw)
 
     def forward(
         self,

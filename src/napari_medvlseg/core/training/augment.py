@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from napari_medvlseg.core.captions import exchange_sides
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,15 +24,6 @@ GAIN_GRID = 4
 """Nodes a side of the smooth change of gain: coils, sound beams, lamps."""
 UPRIGHT = frozenset({"BUSI", "ChestXrayLungs"})
 """Sets whose pictures are never upside down."""
-
-_MIRRORED = {
-    "left": "right",
-    "right": "left",
-    "top": "bottom",
-    "bottom": "top",
-    "upper": "lower",
-    "lower": "upper",
-}
 
 
 class Pose(NamedTuple):
@@ -48,12 +40,7 @@ def mirror_words(text: str, pose: Pose) -> str:
 
     A mirrored chest X-ray shows as its left lung what was the right one.
     """
-    words = [*(("left", "right") if pose.mirrored else ())]
-    words += [*(("top", "bottom", "upper", "lower") if pose.upended else ())]
-    if not words:
-        return text
-    pattern = rf"\b({'|'.join(words)})\b"
-    return re.sub(pattern, lambda match: _MIRRORED[match[1]], text)
+    return exchange_sides(text, across=pose.mirrored, upright=not pose.upended)
 
 
 def draw_pose(generator: torch.Generator, *, upright: bool) -> Pose:

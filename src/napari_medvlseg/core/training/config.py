@@ -10,7 +10,7 @@ from typing import Any
 class TrainConfig:
     """How the compact model is trained."""
 
-    epochs: int = 8
+    epochs: int = 12
     """Passes over the (weighted) data."""
     batch_size: int = 16
     """Images a step."""
@@ -28,13 +28,13 @@ class TrainConfig:
     """Of the soft contrastive loss (its tau)."""
     side_weight: float = 4.0
     """Loss weight of questions that only the word left or right decides."""
-    sizes: tuple[int, ...] = (192,) * 10 + (224,) * 8 + (256,) * 2
+    sizes: tuple[int, ...] = (192,) * 6 + (224,) * 6 + (256,) * 8
     """Input sizes in pixels, each for an equal part of the run."""
-    average_decay: float = 0.99
+    average_decay: float = 0.995
     """Of the running average of the weights that is saved, a step."""
     shared_noise: bool = True
     """Whether a draw moves all tokens together (`CompactConfig.shared_noise`)."""
-    draws: tuple[int, ...] = (1, 1, 2)
+    draws: tuple[int, ...] = (1, 1, 1, 1, 1, 2)
     """Draws of each picture a step, each for an equal part of the run; where there are
     several, the loss judges their mean probability, so that doubt may pay."""
     seed: int = 0
@@ -43,14 +43,14 @@ class TrainConfig:
     """CPU threads; 0 is torch's own choice."""
     weights: dict[str, float] = field(
         default_factory=lambda: {
-            "BUSI": 1.0,
-            "Kvasir": 0.95,
-            "ISIC": 0.5,
-            "BrainTumorT1C": 0.85,
-            "ChestXrayLungs": 0.6,
-            "Nuclei": 0.4,
-            "WhiteBloodCells": 0.4,
-            "RetinaVessels": 8.0,
+            "BUSI": 1.2,
+            "Kvasir": 1.1,
+            "ISIC": 0.45,
+            "BrainTumorT1C": 1.2,
+            "ChestXrayLungs": 0.45,
+            "Nuclei": 0.35,
+            "WhiteBloodCells": 0.7,
+            "RetinaVessels": 6.0,
         }
     )
     """Samples an epoch from each set, as a share of its cases; sets absent here: 1."""

@@ -103,7 +103,12 @@ def _config(
         "licence": LICENCE,
         "intended_use": INTENDED_USE,
         "concepts": _concepts(),
-        "input": {"size": STORED_SIZE, "tile": STORED_SIZE, "overlap": TILE_OVERLAP},
+        "input": {
+            "size": STORED_SIZE,
+            "tile": STORED_SIZE,
+            "overlap": TILE_OVERLAP,
+            "mirror": True,
+        },
         "min_foreground": MIN_FOREGROUND,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "network": {"architecture": "compact", "config": network.config.to_dict()},

@@ -2,7 +2,7 @@
 
 The authors' prompts of one set all have one form. A model that learns from them alone
 learns that form, so most prompts are worded here: other names, other sentences, other
-words for places. `HELD_OUT` is never used: it measures what was learnt.
+words for places. `targets.HELD_OUT` is never used: it measures what was learnt.
 """
 
 from __future__ import annotations
@@ -71,21 +71,6 @@ VAGUE: Mapping[str, tuple[str, ...]] = {
 """Names that say nothing about the organ: true of a picture, never false of one."""
 AMBIGUOUS = frozenset({"vessels", "nucleus", "nuclei", "cytoplasm", "blood vessels"})
 """Synonyms that, alone, could mean what another kind of picture does show."""
-HELD_OUT: Mapping[str, tuple[str, ...]] = {
-    "breast tumor": ("breast lump", "lump in the breast"),
-    "polyp": ("growth in the bowel", "bowel polyp"),
-    "skin lesion": ("mole", "birthmark on the skin"),
-    "brain tumor": ("cancer in the head", "cerebral tumor"),
-    "lungs": ("pulmonary fields", "lung tissue"),
-    "left lung": ("left pulmonary field",),
-    "right lung": ("right pulmonary field",),
-    "retinal vessels": ("arteries and veins", "vascular tree"),
-    "cell nuclei": ("cell cores", "nuclear bodies"),
-    "white blood cell nucleus": ("core of the white blood cell",),
-    "white blood cell cytoplasm": ("body of the white blood cell",),
-}
-"""Words that no training prompt holds, for measuring (`docs/compact.md`)."""
-
 PLACES: Mapping[str, tuple[str, ...]] = {
     "top left": ("top left", "upper left", "left upper corner"),
     "top": ("top", "upper part", "upper area", "upper middle", "upper region"),

@@ -1,0 +1,194 @@
+"""Whether a probability and its uncertainty can be believed: calibration and ranking.
+
+The error of a pixel is |p - g|, probability p against reference g (0 or 1). The union
+is that of mask and reference: elsewhere nearly every pixel is easy. Every case weighs
+the same, whatever its size.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.stats import rankdata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import numpy.typing as npt
+
+    Values = npt.NDArray[np.float64]
+
+BINS = 15
+"""Of the calibration error, equally wide."""
+SAMPLED_PIXELS = 2000
+"""Of each case's union, evenly spaced, for the correlation over a whole set."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pixels:
+    """What a region of one case contributes; all arrays belong to the region.
+
+    Parameters
+    ----------
+    brier : float
+        Mean squared error.
+    bins : (BINS, 3)
+        Share of the pixels in each bin of probability, and the shares' sums of
+        probability and of reference.
+    """
+
+    brier: float
+    bins: Values
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CaseReliability:
+    """How one case's uncertainty relates to its error.
+
+    Parameters
+    ----------
+    image, union : Pixels
+        Of the whole picture; of the union of mask and reference, None if that is empty.
+    sample : (3, N)
+        Error, predictive entropy and mutual information of pixels of the union.
+    entropy, information : float
+        Sums of predictive entropy and mutual information over the union, in nats.
+    doubt : float
+        Predictive entropy of the picture, in nats a pixel that is expected to belong
+        to the structure: one number a picture that needs no reference.
+    """
+
+    image: Pixels
+    union: Pixels | None
+    sample: Values
+    entropy: float
+    information: float
+    doubt: float
+
+
+def case_reliability(
+    probability: npt.NDArray[np.floating[Any]],
+    maps: tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.floating[Any]]],
+    mask: npt.NDArray[np.bool_],
+    reference: npt.NDArray[np.bool_],
+) -> CaseReliability:
+    """Compare the maps of one case with its reference.
+
+    Parameters
+    ----------
+    probability : (*spatial)
+        Mean over the draws.
+    maps : two of (*spatial)
+        Predictive entropy and mutual information, in nats.
+    mask, reference : (*spatial) bool
+    """
+    p, g = probability.astype(np.float64), reference.astype(np.float64)
+    entropy, information = (values.astype(np.float64) for values in maps)
+    union = mask | reference
+    error = np.abs(p - g)
+    inside = np.flatnonzero(union)
+    chosen = inside[:: max(1, math.ceil(len(inside) / SAMPLED_PIXELS))]
+    return CaseReliability(
+        image=_pixels(p.ravel(), g.ravel()),
+        union=_pixels(p[union], g[union]) if len(inside) else None,
+        sample=np.stack([x.ravel()[chosen] for x in (error, entropy, information)]),
+        entropy=float(entropy[union].sum()),
+        information=float(information[union].sum()),
+        doubt=float(entropy.sum() / (p.sum() + 1.0)),
+    )
+
+
+def summarise_reliability(
+    cases: Sequence[CaseReliability], dsc: Sequence[float]
+) -> dict[str, Any]:
+    """Return the figures of a set; None where they are not defined.
+
+    Parameters
+    ----------
+    cases : sequence of CaseReliability
+    dsc : sequence of float
+        Of the same cases.
+
+    Returns
+    -------
+    dict
+        ``spearman``: rank correlation of each uncertainty with the error over the
+        union, over the pixels of all cases and as the mean over cases. ``brier`` and
+        ``ece`` over union and whole image. ``mutual_information_share`` in the
+        predictive entropy of the union. ``ranking``: rank correlation of a picture's
+        doubt with 1 - DSC.
+    """
+    unions = [case.union for case in cases if case.union is not None]
+    images = [case.image for case in cases]
+    entropy = math.fsum(case.entropy for case in cases)
+    information = math.fsum(case.information for case in cases)
+    return {
+        "spearman": {
+            "predictive_entropy": _correlations(cases, 1),
+            "mutual_information": _correlations(cases, 2),
+        },
+        "brier": {"union": _brier(unions), "image": _brier(images)},
+        "ece": {
+            "union": expected_calibration_error([p.bins for p in unions]),
+            "image": expected_calibration_error([p.bins for p in images]),
+        },
+        "mutual_information_share": information / entropy if entropy else None,
+        "ranking": spearman([case.doubt for case in cases], [1 - d for d in dsc]),
+    }
+
+
+def spearman(first: Iterable[float], second: Iterable[float]) -> float | None:
+    """Return the rank correlation, ties sharing their mean rank; None if undefined."""
+    a, b = (rankdata(np.fromiter(values, np.float64)) for values in (first, second))
+    if len(a) < 2 or not (np.ptp(a) and np.ptp(b)):
+        return None
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def expected_calibration_error(bins: Sequence[Values]) -> float | None:
+    """Return the mean distance of probability and frequency over the bins.
+
+    Parameters
+    ----------
+    bins : arrays of (BINS, 3)
+        One a case, each with the weight of its pixels, of their probability and of
+        their reference.
+    """
+    if not bins:
+        return None
+    total = np.sum(bins, axis=0)
+    return float(np.abs(total[:, 1] - total[:, 2]).sum() / total[:, 0].sum())
+
+
+def _pixels(p: Values, g: Values) -> Pixels:
+    """Return squared error and bins of a region that is not empty."""
+    number = np.minimum((p * BINS).astype(np.int64), BINS - 1)
+    columns = (None, p, g)
+    counts = [np.bincount(number, weights, BINS) / p.size for weights in columns]
+    return Pixels(float(np.square(p - g).mean()), np.stack(counts, axis=1))
+
+
+def _brier(regions: Sequence[Pixels]) -> float | None:
+    """Return the mean over cases."""
+    if not regions:
+        return None
+    return math.fsum(region.brier for region in regions) / len(regions)
+
+
+def _correlations(
+    cases: Sequence[CaseReliability], row: int
+) -> dict[str, float | None]:
+    """Correlate an uncertainty with the error, over all pixels and case by case."""
+    samples = [case.sample for case in cases if case.sample.size]
+    if not samples:
+        return {"pixels": None, "cases": None}
+    pooled = np.concatenate(samples, axis=1)
+    single = [spearman(sample[row], sample[0]) for sample in samples]
+    known = [value for value in single if value is not None]
+    return {
+        "pixels": spearman(pooled[row], pooled[0]),
+        "cases": math.fsum(known) / len(known) if known else None,
+    }

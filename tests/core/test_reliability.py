@@ -1,0 +1,106 @@
+"""Calibration and ranking, against SciPy and direct sums."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from napari_medvlseg.core.reliability import (
+    BINS,
+    case_reliability,
+    expected_calibration_error,
+    spearman,
+    summarise_reliability,
+)
+
+
+def _entropy(p: np.ndarray) -> np.ndarray:
+    return np.asarray(-(p * np.log(p) + (1 - p) * np.log(1 - p)))
+
+
+def _case(seed: int, shape: tuple[int, int] = (20, 24)) -> tuple[np.ndarray, ...]:
+    generator = np.random.default_rng(seed)
+    probability = generator.uniform(0.01, 0.99, shape).astype(np.float32)
+    reference = generator.random(shape) < probability
+    information = generator.uniform(0, 0.1, shape).astype(np.float32)
+    return probability, information, reference
+
+
+def test_a_case_follows_its_definitions() -> None:
+    p, information, reference = _case(0)
+    entropy, mask = _entropy(p), p > 0.5
+    found = case_reliability(p, (entropy, information), mask, reference)
+    union = mask | reference
+    assert found.image.brier == pytest.approx(np.mean((p - reference) ** 2), 1e-5)
+    assert found.union is not None
+    assert found.union.brier == pytest.approx(
+        np.mean((p[union] - reference[union]) ** 2), 1e-5
+    )
+    assert found.entropy == pytest.approx(entropy[union].sum(), 1e-5)
+    assert found.doubt == pytest.approx(entropy.sum() / (p.sum() + 1), 1e-5)
+    np.testing.assert_allclose(found.sample[0], np.abs(p - reference)[union], 1e-5)
+
+
+def test_the_figures_of_a_set_agree_with_scipy() -> None:
+    cases, errors, entropies = [], [], []
+    for seed in range(4):
+        p, information, reference = _case(seed)
+        mask = p > 0.5
+        cases.append(case_reliability(p, (_entropy(p), information), mask, reference))
+        union = mask | reference
+        errors.append(np.abs(p - reference)[union])
+        entropies.append(_entropy(p)[union])
+    told = summarise_reliability(cases, [0.9, 0.5, 0.7, 0.2])
+    pooled = spearmanr(np.concatenate(errors), np.concatenate(entropies)).statistic
+    single = [spearmanr(a, b).statistic for a, b in zip(errors, entropies, strict=True)]
+    found = told["spearman"]["predictive_entropy"]
+    assert found["pixels"] == pytest.approx(pooled, abs=1e-4)
+    assert found["cases"] == pytest.approx(np.mean(single), abs=1e-4)
+    doubts = [case.doubt for case in cases]
+    expected = spearmanr(doubts, [0.1, 0.5, 0.3, 0.8]).statistic
+    assert told["ranking"] == pytest.approx(expected)
+    share = sum(c.information for c in cases) / sum(c.entropy for c in cases)
+    assert told["mutual_information_share"] == pytest.approx(share)
+
+
+def test_calibrated_probabilities_have_little_calibration_error() -> None:
+    p, information, reference = _case(1, (400, 500))
+    maps = (_entropy(p), information)
+    honest = case_reliability(p, maps, p > 0.5, reference)
+    sure = case_reliability((p > 0.5).astype(np.float32), maps, p > 0.5, reference)
+    told = [expected_calibration_error([c.image.bins]) for c in (honest, sure)]
+    assert told[0] is not None
+    assert told[1] is not None
+    assert told[0] < 0.01
+    # A sure answer is wrong as often as the mean of min(p, 1 - p).
+    assert told[1] == pytest.approx(np.minimum(p, 1 - p).mean(), abs=0.01)
+
+
+def test_every_case_weighs_the_same() -> None:
+    """A large picture of zeros does not drown a small one."""
+    sizes = ((8, 8), (80, 80))
+    cases = []
+    for size, value in zip(sizes, (1.0, 0.0), strict=True):
+        p = np.full(size, value, np.float32)
+        nothing = np.zeros(size, np.bool_)
+        cases.append(case_reliability(p, (p, p), nothing, nothing))
+    told = summarise_reliability(cases, [0.0, 1.0])
+    assert told["brier"]["image"] == pytest.approx(0.5)
+    assert told["ece"]["image"] == pytest.approx(0.5)
+    assert told["brier"]["union"] is None
+    assert told["ece"]["union"] is None
+    assert told["spearman"]["predictive_entropy"] == {"pixels": None, "cases": None}
+
+
+def test_probability_one_falls_into_the_last_bin() -> None:
+    p = np.array([[0.0, 1.0]])
+    found = case_reliability(p, (p, p), p > 0.5, p > 0.5)
+    assert found.image.bins.shape == (BINS, 3)
+    assert found.image.bins[0, 0] == found.image.bins[-1, 0] == 0.5
+
+
+def test_a_correlation_with_a_constant_is_not_defined() -> None:
+    assert spearman([1, 1, 1], [1, 2, 3]) is None
+    assert spearman([1], [2]) is None
+    assert spearman([1, 2, 2, 5], [1, 3, 3, 9]) == pytest.approx(1.0)
