@@ -142,7 +142,10 @@ def test_the_seed_chooses_the_template() -> None:
     ("text", "expected"),
     [
         ("Left lung, upper left", "Right lung, upper right"),
-        ("rightmost leftover", "rightmost leftover"),
+        ("rightmost, leftover", "leftmost, leftover"),
+        ("right-sided mass, left_lung", "left-sided mass, right_lung"),
+        ("polyp at 3 o'clock", "polyp at 9 o'clock"),
+        ("polyp at 12 o'clock", "polyp at 12 o'clock"),
         ("from left to right", "from right to left"),
     ],
 )
@@ -156,3 +159,4 @@ def test_top_and_bottom_are_exchanged_only_where_they_are_asked_for() -> None:
     assert exchange_sides(text, upright=False) == "Lower right, top"
     assert exchange_sides(text, across=False, upright=False) == "Lower left, top"
     assert exchange_sides(text, across=False) == text
+    assert exchange_sides("at 1 o'clock", across=False, upright=False) == "at 5 o'clock"

@@ -163,6 +163,8 @@ def test_an_unknown_set_marks_lesions_and_knows_no_foreign_class(
     assert (case.target, case.info.class_name) == ("target", "lesion")
     with pytest.raises(DatasetError, match="no foreign classes are known"):
         list_cases(root, "val", "mismatched")
+    with pytest.raises(DatasetError, match="no words are held out"):
+        list_cases(root, "val", "held_out")
 
 
 def test_a_folder_of_sets_is_not_a_set(tmp_path: Path) -> None:

@@ -57,20 +57,23 @@ def test_the_global_generator_is_not_touched() -> None:
 def test_the_first_batch_is_a_preview_and_none_is_lost(
     samples: int, size: int, lengths: list[int]
 ) -> None:
-    batches = draw_batches(samples, size)
-    assert [len(batch) for batch in batches] == lengths
-    assert [draw for batch in batches for draw in batch] == list(range(samples))
+    groups = draw_batches(samples, size)
+    assert all(len(group) == 1 for group in groups)
+    assert [len(batch) for (batch,) in groups] == lengths
+    assert [draw for (batch,) in groups for draw in batch] == list(range(samples))
 
 
 @pytest.mark.parametrize(("samples", "size"), [(1, 4), (2, 4), (7, 2), (30, 4)])
 def test_mirrored_draws_come_by_turns_in_batches_of_their_own(
     samples: int, size: int
 ) -> None:
-    batches = draw_batches(samples, size, mirrors=True)
-    assert list(batches[0]) == [0]
-    assert sorted(draw for batch in batches for draw in batch) == list(range(samples))
-    for batch in batches:
-        assert len({is_mirrored(draw) for draw in batch}) == 1
-        assert len(batch) <= size
-    sides = [is_mirrored(batch[0]) for batch in batches]
-    assert sides == [number % 2 == 1 for number in range(len(batches))]
+    groups = draw_batches(samples, size, mirrors=True)
+    assert groups[0] == [range(1)]
+    done: list[int] = []
+    for group in groups:
+        for batch in group:
+            assert 0 < len(batch) <= size
+            assert len({is_mirrored(draw) for draw in batch}) == 1
+            done += batch
+        assert sorted(done) == list(range(len(done)))  # the first ones, always
+    assert len(done) == samples

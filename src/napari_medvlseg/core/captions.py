@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +46,7 @@ _OTHER_SIDE = {
     "upper": "lower",
     "lower": "upper",
 }
+_SIDE_ENDINGS = "(?:most|wards?|hand|sided)?"
 _COLOURS = {
     "white": (235, 225, 220),
     "pink": (215, 150, 150),
@@ -127,14 +129,25 @@ def exchange_sides(text: str, *, across: bool = True, upright: bool = True) -> s
     words += [*(() if upright else ("top", "bottom", "upper", "lower"))]
     if not words:
         return text
-    pattern = rf"\b({'|'.join(words)})\b"
-    return re.sub(pattern, _exchange, text, flags=re.IGNORECASE)
+    pattern = rf"(?<![a-z])({'|'.join(words)})(?={_SIDE_ENDINGS}(?![a-z]))"
+    text = re.sub(pattern, _exchange, text, flags=re.IGNORECASE)
+    return re.sub(r"\b(\d\d?)(?= o'clock)", partial(_turn_clock, across, upright), text)
 
 
 def _exchange(match: re.Match[str]) -> str:
     """Return the other side's word, with the same capital."""
     other = _OTHER_SIDE[match[1].lower()]
     return other.capitalize() if match[1][0].isupper() else other
+
+
+def _turn_clock(across: bool, upright: bool, match: re.Match[str]) -> str:  # noqa: FBT001
+    """Return the hour that lies opposite."""
+    hour = int(match[1])
+    if across:
+        hour = -hour % 12
+    if not upright:
+        hour = (6 - hour) % 12
+    return str(hour or 12)
 
 
 def caption_case(

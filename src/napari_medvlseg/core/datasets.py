@@ -186,7 +186,10 @@ def _foreign_questions(dataset: str) -> Iterable[Question]:
 def _plain_questions(dataset: str) -> Iterable[Question]:
     """Ask for every target in each of the words that training held out."""
     for info in targets_of(dataset):
-        for words in HELD_OUT.get(info.class_name, ()):
+        if info.class_name not in HELD_OUT:
+            msg = f"{dataset}: no words are held out; use one of {list(TARGETS)}"
+            raise DatasetError(msg)
+        for words in HELD_OUT[info.class_name]:
             yield info.name, info, words
 
 

@@ -322,15 +322,18 @@ class _Part(ABC):
             self.run.mirrors,
         )
         place = Place(self.index, tile)
-        for draws in draw_batches(
+        for group in draw_batches(
             config.num_samples, config.batch_size, mirrors=mirrors
         ):
-            mirrored = mirrors and is_mirrored(draws[0])
-            pyramid = predictor.pyramid(pixels.flip(-1) if mirrored else pixels)
-            noise = DrawNoise(config.seed, draws, place)
-            logits = predictor.draw(pyramid, self.words[mirrored], len(draws), noise)
-            statistics.add(logits.flip(-1) if mirrored else logits)
-            yield len(draws)
+            for draws in group:
+                mirrored = mirrors and is_mirrored(draws[0])
+                pyramid = predictor.pyramid(pixels.flip(-1) if mirrored else pixels)
+                noise = DrawNoise(config.seed, draws, place)
+                logits = predictor.draw(
+                    pyramid, self.words[mirrored], len(draws), noise
+                )
+                statistics.add(logits.flip(-1) if mirrored else logits)
+            yield sum(len(draws) for draws in group)
 
 
 class _WholePart(_Part):

@@ -47,7 +47,7 @@ class Predictor:
         ``auto``, ``cpu``, ``cuda`` or ``mps``.
     precision : str
         ``auto``, ``float32`` or ``bfloat16``: of the draws. What is computed once is
-        always in float32, since bfloat16 there changes probabilities by up to 0.2.
+        computed in float32, since bfloat16 there changes probabilities by up to 0.2.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Whether a probability and its uncertainty can be believed: calibration and ranking.
 
 The error of a pixel is |p - g|, probability p against reference g (0 or 1). The union
-is that of mask and reference: elsewhere nearly every pixel is easy. Every case weighs
-the same, whatever its size.
+is that of mask and reference: elsewhere nearly every pixel is easy. In Brier score and
+calibration error every case weighs the same, whatever its size.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 BINS = 15
 """Of the calibration error, equally wide."""
 SAMPLED_PIXELS = 2000
-"""Of each case's union, evenly spaced, for the correlation over a whole set."""
+"""At most, of each case's union, evenly spaced, for the correlation over a set."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

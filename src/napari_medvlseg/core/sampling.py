@@ -6,7 +6,6 @@ prompts, cancelling and early stopping change nothing.
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -58,7 +57,7 @@ def is_mirrored(draw: int) -> bool:
 
 def draw_batches(
     num_samples: int, batch_size: int, *, mirrors: bool = False
-) -> list[range]:
+) -> list[list[range]]:
     """Cut the draws into batches; the first is a single draw, for a preview.
 
     Parameters
@@ -66,16 +65,16 @@ def draw_batches(
     num_samples, batch_size : int
     mirrors : bool
         Whether mirrored draws must be in batches of their own.
+
+    Returns
+    -------
+    list of lists of range
+        Batches that belong together: after each list the draws done are the first
+        ones, so that a run that is stopped there equals one of fewer samples.
     """
-    rest = [range(1, num_samples)]
-    if mirrors:
-        rest = [range(1, num_samples, 2), range(2, num_samples, 2)]
-    cut = [
-        [
-            draws[start : start + batch_size]
-            for start in range(0, len(draws), batch_size)
-        ]
-        for draws in rest
-    ]
-    turns = itertools.chain.from_iterable(itertools.zip_longest(*cut))
-    return [range(1), *(batch for batch in turns if batch is not None)]
+    stride = 2 if mirrors else 1
+    groups = [[range(1)]]
+    for start in range(1, num_samples, stride * batch_size):
+        end = min(start + stride * batch_size, num_samples)
+        groups.append([range(at, end, stride) for at in range(start, start + stride)])
+    return [[batch for batch in group if batch] for group in groups]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +104,7 @@ class Result:
         self._layers = layers
         self._frame = frame
         self._made: dict[tuple[str, int], Any] = {}
+        self._given_names: dict[tuple[str, int], str] = {}
 
     @property
     def mask(self) -> Any:
@@ -167,17 +167,15 @@ class Result:
     def remove(self) -> Iterator[None]:
         """Take the layers out of the viewer, one a step."""
         for layer in self.layers:
-            self._layers.remove(layer)
-            yield
+            if layer in self._layers:  # the user may be quicker
+                self._layers.remove(layer)
+                yield
 
     def restore_names(self) -> None:
         """Drop the numbers that napari added while an older result had the names."""
         for which, layer in self._made.items():
-            wanted = self._name(*which)
-            if layer in self._layers and re.fullmatch(
-                rf"{re.escape(wanted)} \[\d+\]", layer.name
-            ):
-                layer.name = wanted
+            if layer in self._layers and layer.name == self._given_names.get(which):
+                layer.name = self._name(*which)
 
     def voxel_at(self, world: tuple[float, ...]) -> tuple[int, ...] | None:
         """Return the index into the maps at a place in the world; None beside them."""
@@ -204,6 +202,7 @@ class Result:
         elif layer in self._layers and not (layer == self.mask and self.is_edited):
             layer.data = data
             layer.metadata = self._origin(which, complete=complete)
+            layer.editable = True
 
     def _add(
         self,
@@ -218,6 +217,9 @@ class Result:
         layer.visible = is_shown
         layer.metadata = self._origin(which, complete=complete)
         self._insert(which)
+        self._given_names[which] = layer.name
+        # Strokes on an empty mask would be lost when the first result comes.
+        layer.editable = self.segmentation is not None
 
     def _data(self, kind: str, number: int) -> npt.NDArray[Any]:
         """Return a layer's data on the image layer's axes."""
@@ -296,7 +298,7 @@ class Result:
         return {**self._frame.metadata, KEY: origin}
 
     def _known(self) -> Segmentation:
-        """Return the segmentation, which is there before a layer is."""
+        """Return the segmentation, which is there before a layer is filled."""
         if self.segmentation is None:
             msg = "a result is shown before it is there"
             raise RuntimeError(msg)

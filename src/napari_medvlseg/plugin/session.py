@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections import deque
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
@@ -10,10 +13,17 @@ from qtpy.QtCore import QObject, Signal
 from napari_medvlseg.plugin.findings import Findings, relabel
 from napari_medvlseg.plugin.result_layers import MASK, Result
 from napari_medvlseg.plugin.stagger import Stagger
-from napari_medvlseg.plugin.worker import Job, LatestOnly, Runner, Update
+from napari_medvlseg.plugin.worker import (
+    CLOSE_WAIT_S,
+    Job,
+    LatestOnly,
+    Runner,
+    Update,
+    Worker,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import napari.components
     import napari.layers
@@ -63,6 +73,8 @@ class Session(QObject):
         self._relabeler = LatestOnly(self)
         self._stagger = Stagger(self)
         self._results: list[Result] = []
+        self._dropped: list[Result] = []
+        self._importer: Worker | None = None
         self._running: Result | None = None
         self._image: Any = None
         self._runner.updated.connect(self._on_updated)
@@ -84,7 +96,10 @@ class Session(QObject):
     def current(self) -> Result | None:
         """The result whose layer is active, or else the newest."""
         active = self._layers.selection.active
-        alive = [result for result in self._results if result.layers]
+        known = list(self._results)
+        if self._running is not None and self._running not in known:
+            known.append(self._running)  # empty yet, but what the user looks at
+        alive = [result for result in known if result.layers]
         owners = [result for result in alive if result.owns(active)]
         chosen = owners or alive
         return chosen[-1] if chosen else None
@@ -93,8 +108,14 @@ class Session(QObject):
         """Run a job into a result that has no layers yet."""
         self._running = result
         self._image = image
-        begin = partial(self._begin, job, result)
-        self._stagger.add(result.prepare(self.shown), begin)
+        prepare = partial(self._prepare, job, result)
+        if "pandas" in sys.modules:
+            prepare()
+            return
+        # The first Labels layer would import it, on the window's thread.
+        self._importer = Worker(partial(_import, "pandas"))
+        self._importer.ended.connect(prepare)
+        self._importer.start()
 
     def cancel(self, why: str = "Cancelled") -> None:
         """End the run; its layers so far stay."""
@@ -133,10 +154,14 @@ class Session(QObject):
         result, self._running = self._running, None
         self._stagger.clear()
         if result is not None and result.segmentation is None:
-            for _ in result.remove():  # nothing filled these layers
-                pass
+            self._dropped.append(result)
+        for empty in self._dropped:
+            deque(empty.remove(), maxlen=0)
+        self._dropped.clear()
         self._relabeler.close()
         self._runner.close()
+        if self._importer is not None:
+            self._importer.wait(CLOSE_WAIT_S)
         for call in self.at_stop:
             call()
 
@@ -151,9 +176,16 @@ class Session(QObject):
         while self.at_leave:
             self.at_leave.pop()()
 
+    def _prepare(self, job: Job, result: Result) -> None:
+        """Add the layers, then begin."""
+        if result is self._running:
+            begin = partial(self._begin, job, result)
+            self._stagger.add(result.prepare(self.shown), begin)
+
     def _begin(self, job: Job, result: Result) -> None:
         """Start the thread, when the layers are there."""
         if result is self._running:
+            result.set_shown(self.shown)  # it may have changed meanwhile
             self._runner.start(job)
 
     def _drop_if_empty(self, result: Result) -> bool:
@@ -161,7 +193,8 @@ class Session(QObject):
         is_empty = result.segmentation is None
         if is_empty:
             result.is_wanted = False
-            self._stagger.add(result.remove(), _nothing)
+            self._dropped.append(result)
+            self._stagger.add(result.remove(), partial(self._dropped.remove, result))
         return is_empty
 
     def _on_updated(self, update: Update) -> None:
@@ -172,15 +205,28 @@ class Session(QObject):
         self.progressed.emit(update)
         if update.findings is None:
             return
+        replaced: list[Result] = []
         if result not in self._results:
-            for old in self._replaced_by(result):
-                self._stagger.add(old.remove(), result.restore_names)
+            replaced = self._replaced_by(result)
             self._results = [old for old in self._results if old.layers]
             self._results.append(result)
-        parts = result.show(
-            update.findings.segmentation, self.shown, complete=update.is_last
+        result.segmentation = update.findings.segmentation  # no longer empty
+        self._stagger.add(
+            self._draw(result, update, replaced),
+            partial(self._on_drawn, result, update),
         )
-        self._stagger.add(parts, partial(self._on_drawn, result, update))
+
+    def _draw(
+        self, result: Result, update: Update, replaced: list[Result]
+    ) -> Iterator[None]:
+        """Fill the layers; only then remove those that they replace."""
+        if update.findings is not None:
+            segmentation = update.findings.segmentation
+            yield from result.show(segmentation, self.shown, complete=update.is_last)
+        for old in replaced:
+            yield from old.remove()
+        if replaced:
+            result.restore_names()
 
     def _replaced_by(self, result: Result) -> list[Result]:
         """Return the earlier results of the same prompts, if the user wants that."""
@@ -235,5 +281,7 @@ class Session(QObject):
             self.cancel(f"Cancelled: the image {event.value.name!r} was removed")
 
 
-def _nothing() -> None:
-    """Do nothing at the end."""
+def _import(name: str) -> Iterator[None]:
+    """Import a module; a worker iterates over this."""
+    import_module(name)
+    yield

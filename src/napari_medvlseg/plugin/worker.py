@@ -6,7 +6,6 @@ import threading
 import time
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
@@ -95,7 +94,6 @@ def run_job(
         Says when the next preview is due.
     """
     try:
-        import_module("pandas")  # napari's first layer would import it, on its thread
         running = steps(job.cut.read(), job.prompts, job.model, job.config)
         yield Update(job)
         clock = _Clock()
@@ -131,12 +129,9 @@ class Screen:
         self._begun = time.monotonic()
 
     def end(self) -> None:
-        """Note that it is on the screen; called by the main thread.
-
-        The first one adds layers, so what it cost tells nothing about the next.
-        """
+        """Note that it is on the screen; called by the main thread."""
         now = time.monotonic()
-        cost = now - self._begun if self._next else 0.0
+        cost = now - self._begun
         pause = min(max(PAUSE_PER_COST * cost, PREVIEW_PAUSE_S), LONGEST_PAUSE_S)
         self._next = now + pause
         self._is_busy = False

@@ -33,7 +33,7 @@ class TrainConfig:
     average_decay: float = 0.995
     """Of the running average of the weights that is saved, a step."""
     shared_noise: bool = True
-    """Whether a draw moves all tokens together (`CompactConfig.shared_noise`)."""
+    """Whether a draw moves all tokens together; MedCLIPSeg moves each by itself."""
     draws: tuple[int, ...] = (1, 1, 1, 1, 1, 2)
     """Draws of each picture a step, each for an equal part of the run; where there are
     several, the loss judges their mean probability, so that doubt may pay."""

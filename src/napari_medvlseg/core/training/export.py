@@ -79,7 +79,8 @@ def export_bundle(
         msg = f"{path}: expected the checkpoint of a training run, found none"
         raise CheckpointError(msg)
     state = torch.load(path, map_location="cpu", weights_only=True)
-    network = Compact(CompactConfig(shared_noise=state["config"]["shared_noise"]))
+    shared_noise = state["config"].get("shared_noise", False)  # older runs: none
+    network = Compact(CompactConfig(shared_noise=shared_noise))
     network.load_state_dict(state["average"])
     measured = dict(figures or {"note": f"not measured; see {FIGURES}"})
     config = _config(folder.name, network, state)
