@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_medvlseg.core.bundle import ModelCard
+    from napari_medvlseg.core.models.compact import Pyramid
 
     Words = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
     """Vectors and mask of a prompt, and of what it says of the mirrored picture."""
@@ -316,21 +317,20 @@ class _Part(ABC):
         self, pixels: Tensor, tile: int, statistics: RunningStatistics
     ) -> Iterator[int]:
         """Add all draws of one input of the network to the statistics."""
-        config, predictor, mirrors = (
-            self.run.config,
-            self.run.predictor,
-            self.run.mirrors,
-        )
-        place = Place(self.index, tile)
+        config, predictor = self.run.config, self.run.predictor
+        mirrors, place = self.run.mirrors, Place(self.index, tile)
+        views: dict[bool, Pyramid] = {}  # looking one up hashes the picture
         for group in draw_batches(
             config.num_samples, config.batch_size, mirrors=mirrors
         ):
             for draws in group:
                 mirrored = mirrors and is_mirrored(draws[0])
-                pyramid = predictor.pyramid(pixels.flip(-1) if mirrored else pixels)
+                if mirrored not in views:
+                    seen = pixels.flip(-1) if mirrored else pixels
+                    views[mirrored] = predictor.pyramid(seen)
                 noise = DrawNoise(config.seed, draws, place)
                 logits = predictor.draw(
-                    pyramid, self.words[mirrored], len(draws), noise
+                    views[mirrored], self.words[mirrored], len(draws), noise
                 )
                 statistics.add(logits.flip(-1) if mirrored else logits)
             yield sum(len(draws) for draws in group)
