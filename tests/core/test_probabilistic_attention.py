@@ -11,6 +11,7 @@ import torch
 
 from napari_medvlseg.core.models.probabilistic_attention import (
     ProbabilisticCrossAttention,
+    _dropout_mask,
     zero_noise,
 )
 
@@ -194,3 +195,29 @@ def test_shared_noise_starts_small() -> None:
     raw = module.to_value.bias[DIM:].detach()
     deviation = torch.nn.functional.softplus(raw).sqrt()
     torch.testing.assert_close(deviation, torch.full((DIM,), 0.2))
+
+
+def test_dropout_sets_values_to_nothing_instead_of_moving_them() -> None:
+    """Kept values grow by 1 / (1 - rate); without noise nothing is dropped."""
+    module = _attention()
+    query, context, _ = _inputs()
+    plain = module(query, context, zero_noise)
+    module.dropout = 0.25
+    torch.testing.assert_close(module(query, context, zero_noise), plain)
+    noise = torch.full((2, KEYS, DIM), 0.5, dtype=torch.float64)
+    noise[:, :, ::2] = -2.0  # below the quantile: dropped
+    dropped = module(query, context, lambda _: noise)
+    keep = torch.ones(DIM, dtype=torch.float64)
+    keep[::2] = 0.0
+    module.dropout = 0.0
+    with torch.no_grad():  # the same result from values that were masked by hand
+        module.norm_value.weight.mul_(keep / 0.75)
+        module.norm_value.bias.mul_(keep / 0.75)
+    torch.testing.assert_close(module(query, context, zero_noise), dropped)
+
+
+def test_dropout_drops_as_often_as_it_says() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mask = _dropout_mask(torch.randn(20_000, generator=generator), 0.2)
+    assert (mask == 0).float().mean().item() == pytest.approx(0.2, abs=0.01)
+    assert mask.mean().item() == pytest.approx(1.0, abs=0.01)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ import numpy as np
 from napari_medvlseg.core.errors import DatasetError
 from napari_medvlseg.core.targets import (
     HELD_OUT,
+    MADE_UP,
     MISMATCHED,
     TARGETS,
     TargetInfo,
@@ -46,8 +48,9 @@ DESIGNS = (
     "class_name",
 )
 """How a prompt can be worded from a mask."""
-QUESTIONS = (*DESIGNS, "mismatched", "held_out")
-"""What can be asked of a set: its targets in a design, foreign or plain words."""
+QUESTIONS = (*DESIGNS, "mismatched", "held_out", "made_up")
+"""What can be asked of a set: its targets in a design, foreign classes, plain words
+that training never showed, or words that mean nothing."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 _SHEET_FOLDER = "Prompts_Folder"
 _logger = logging.getLogger(__name__)
@@ -159,6 +162,8 @@ def _cases_of(
         questions = _foreign_questions(dataset)
     elif design == "held_out":
         questions = _plain_questions(dataset)
+    elif design == "made_up":
+        questions = _meaningless_questions(dataset, image)
     else:
         questions = _own_questions(dataset, image, design, sheet)
     for target, info, prompt in questions:
@@ -193,6 +198,13 @@ def _plain_questions(dataset: str) -> Iterable[Question]:
             yield info.name, info, words
 
 
+def _meaningless_questions(dataset: str, image: Path) -> Iterable[Question]:
+    """Ask for every target by a word that means nothing."""
+    for info in targets_of(dataset):
+        number = zlib.crc32(f"{image.stem} {info.name}".encode())
+        yield info.name, info, MADE_UP[number % len(MADE_UP)]
+
+
 def _own_questions(
     dataset: str, image: Path, design: str, sheet: Sheet | None
 ) -> Iterable[Question]:
@@ -210,7 +222,7 @@ def _own_questions(
 
 def _read_sheet(root: Path, split: str, design: str) -> Sheet | None:
     """Read the prompts by image stem and, with a column ``Target``, by target."""
-    if design in ("class_name", "mismatched", "held_out"):
+    if design in ("class_name", *QUESTIONS[len(DESIGNS) :]):
         return None
     names = [f"{split.title()}_text_{design}.xlsx"]
     if design == "original":

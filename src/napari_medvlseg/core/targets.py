@@ -174,6 +174,13 @@ HELD_OUT: Mapping[str, tuple[str, ...]] = {
 """Plain words that training never shows, to measure what was learnt."""
 
 
+MADE_UP = (
+    *("florbitis", "wumpus", "grenkel", "snorfle", "quibberish", "brillig"),
+    *("borogove", "frumious bandersnatch", "jabberwock", "zorple"),
+)
+"""Words that mean nothing, and that training does not make up."""
+
+
 def targets_of(dataset: str) -> tuple[TargetInfo, ...]:
     """Return what a set marks; a set that is not known marks lesions."""
     lesion = TargetInfo(

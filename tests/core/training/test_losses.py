@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from monai.losses.dice import DiceLoss
 
 from napari_medvlseg.core.training.losses import (
     mixture_logits,
@@ -25,6 +26,44 @@ def test_the_segmentation_loss_is_image_wise_dice_and_bce() -> None:
     likelihood = -(g * np.log(p) + (1 - g) * np.log(1 - p)).mean()
     expected = 0.5 * np.mean(dice) + 0.5 * likelihood
     assert segmentation_loss(logits, reference).item() == pytest.approx(expected, 1e-5)
+
+
+def test_for_masks_the_overlap_loss_is_monais_dice_loss() -> None:
+    generator = torch.Generator().manual_seed(4)
+    logits = torch.randn(3, 1, 6, 5, generator=generator)
+    reference = (torch.rand(3, 1, 6, 5, generator=generator) > 0.5).float()
+    dice = DiceLoss(sigmoid=True, smooth_nr=1.0, smooth_dr=1.0)(logits, reference)
+    found = segmentation_loss(logits, reference, likelihood_weight=0.0)
+    assert found.item() == pytest.approx(dice.item() / 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("answer", [0.25, 0.5, 0.75])
+def test_a_doubtful_answer_is_rewarded_as_it_is(answer: float) -> None:
+    """The least loss is at the probability that the reference asks for."""
+    reference = torch.zeros(1, 1, 10, 10)
+    reference[..., :3, :3] = answer
+
+    def loss(probability: float) -> float:
+        found = torch.full_like(reference, 1e-6)
+        found[..., :3, :3] = probability
+        return segmentation_loss(found.logit(), reference).item()
+
+    tried = [0.05 * step for step in range(1, 20)]
+    assert min(tried, key=loss) == pytest.approx(answer)
+
+
+def test_where_nothing_is_to_be_found_the_likeliest_pixels_count() -> None:
+    """A blob is punished by its confidence, where the Dice loss is flat."""
+    empty = torch.zeros(1, 1, 20, 20)
+
+    def loss(logit: float) -> float:
+        logits = torch.full_like(empty, -12.0)
+        logits[..., :2, :2] = logit
+        return segmentation_loss(logits, empty, likelihood_weight=0.0).item()
+
+    # Half of the BCE of the likeliest 1 % (4 pixels), half of that; Dice: 1 - 1 / 5.
+    assert loss(9.0) == pytest.approx(0.5 * (0.5 * 9.0 + 0.8), abs=0.01)
+    assert loss(9.0) - loss(5.0) == pytest.approx(0.25 * 4.0, abs=0.02)
 
 
 def test_weights_multiply_the_loss_of_their_images() -> None:

@@ -13,13 +13,14 @@ import torch
 from PIL import Image as Picture
 
 from napari_medvlseg import Predictor, segment
+from napari_medvlseg.core.bundle import model_card
 from napari_medvlseg.core.errors import CheckpointError, DatasetError
+from napari_medvlseg.core.models.build import build_network
 from napari_medvlseg.core.models.compact import Compact, CompactOutput, Pyramid
 from napari_medvlseg.core.training.config import TrainConfig
 from napari_medvlseg.core.training.export import export_bundle
-from napari_medvlseg.core.training.run import CHECKPOINT, train_steps
-from napari_medvlseg.core.training.samples import epoch_order, load_samples, make_batch
-from napari_medvlseg.core.training.wording import SYNONYMS, VAGUE
+from napari_medvlseg.core.training.run import CHECKPOINT, _Run, train_steps
+from napari_medvlseg.core.training.samples import epoch_order, load_samples
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,7 +75,8 @@ def test_an_entry_of_a_schedule_counts_for_an_equal_part_of_the_run(
     """Sizes 32, 64 and draws 1, 2 in four steps: two of each."""
     seen: list[tuple[int, int]] = []
 
-    run = train_steps(tiny_set, tmp_path, replace(CONFIG, draws=(1, 2)))
+    choices = replace(CONFIG, draws=(1, 2), further_questions=0.0)
+    run = train_steps(tiny_set, tmp_path, choices)
     original = Compact.draw
 
     def draw(self: Compact, pyramid: Pyramid, *rest: Any) -> CompactOutput:
@@ -86,6 +88,26 @@ def test_an_entry_of_a_schedule_counts_for_an_equal_part_of_the_run(
     monkeypatch.setattr(Compact, "draw", draw)
     assert len(list(run)) == 4
     assert seen == [(32, 1), (32, 1), (64, 2), (64, 2)]
+
+
+def test_a_run_can_start_from_a_bundle_fold_it_and_be_without_noise(
+    tiny_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing asks for noise, and what is saved fits the network it started from."""
+    noise: list[tuple[int, ...]] = []
+    monkeypatch.setattr(_Run, "_noise", lambda _, shape: noise.append(shape))
+    choices = replace(CONFIG, start="compact", fold=True, draws=(0,), epochs=1)
+    records = list(train_steps(tiny_set, tmp_path, choices))
+    assert len(records) == 2
+    assert not noise
+    start = build_network(model_card("compact")).state_dict()
+    saved = torch.load(tmp_path / CHECKPOINT, weights_only=True)["model"]
+    assert saved.keys() == start.keys()
+    kept = [name for name in start if name.endswith(("running_mean", "running_var"))]
+    assert kept
+    for name in kept:  # batches do not change them
+        torch.testing.assert_close(saved[name], start[name], msg=name)
+    assert not torch.equal(saved["mask_norm.weight"], start["mask_norm.weight"])
 
 
 def test_curves_are_a_table_and_a_picture(finished: Path) -> None:
@@ -139,20 +161,3 @@ def test_an_epoch_shows_each_set_by_its_weight(tiny_set: Path) -> None:
     orders = [epoch_order(samples, {"Kvasir": 3}, 0, epoch) for epoch in range(3)]
     assert orders[0] == epoch_order(samples, {"Kvasir": 3}, 0, 0)
     assert orders[0] != orders[1]
-
-
-def test_mismatched_prompts_have_empty_answers_and_others_do_not(
-    tiny_set: Path,
-) -> None:
-    samples = load_samples(tiny_set / "Kvasir", "train") * 16
-    batch = make_batch(samples, 64, torch.Generator().manual_seed(0))
-    assert batch.images.shape == (64, 3, 64, 64)
-    filled = batch.masks.sum(dim=(1, 2, 3)) > 0
-    assert torch.equal(filled, batch.matched)
-    share = 1 - batch.matched.float().mean().item()
-    assert 0.05 < share < 0.3
-    assert not batch.sided.any()
-    names = ("polyp", *SYNONYMS["polyp"], *VAGUE["polyp"])
-    for prompt, matched in zip(batch.prompts, batch.matched.tolist(), strict=True):
-        about_it = any(name in prompt.lower() for name in names)
-        assert about_it == matched, prompt

@@ -46,6 +46,9 @@ class CompactConfig:
     shared_noise: bool = False
     """Whether a draw moves all tokens together; MedCLIPSeg moves each by itself."""
 
+    dropout: float = 0.0
+    """Of the values, by which draws then differ instead of by noise."""
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields for a JSON file."""
         return asdict(self)
@@ -68,6 +71,14 @@ class Pyramid(NamedTuple):
         """
         light = [x.bfloat16() for x in self.levels[:2]]
         return Pyramid((*light, *self.levels[2:]))
+
+    def and_again(self, rows: Tensor) -> Pyramid:
+        """Return all images, and after them those that these (R,) rows name."""
+        if not len(rows):
+            return self
+        return Pyramid(
+            tuple(torch.cat([x, x.index_select(0, rows)]) for x in self.levels)
+        )
 
     def repeat(self, draws: int) -> Pyramid:
         """Repeat a batch of images, one copy after the other, for several draws."""
@@ -127,6 +138,7 @@ class Compact(nn.Module):
                 heads=self.config.heads,
                 uncertainty_penalty=self.config.uncertainty_penalty,
                 shared_noise=self.config.shared_noise,
+                dropout=self.config.dropout,
             )
             for _ in FUSED_LEVELS
         )

@@ -63,6 +63,7 @@ class BiFusion(nn.Module):
         heads: int,
         uncertainty_penalty: float,
         shared_noise: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         gaussian = partial(
@@ -71,6 +72,7 @@ class BiFusion(nn.Module):
             heads=heads,
             uncertainty_penalty=uncertainty_penalty,
             shared_noise=shared_noise,
+            dropout=dropout,
         )
         self.norm_vision_self = nn.LayerNorm(dim)
         self.norm_text_self = nn.LayerNorm(dim)

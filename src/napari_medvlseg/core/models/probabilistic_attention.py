@@ -45,6 +45,9 @@ class ProbabilisticCrossAttention(nn.Module):
         Whether a draw moves all tokens of the context along one direction. The paper
         draws for every token by itself, which attention over many tokens averages
         away: with K equal weights its spread is sqrt(K) times smaller.
+    dropout : float
+        If not 0, draws differ by which values are set to nothing, with this
+        probability, instead of by noise: Monte Carlo dropout, to compare with.
 
     References
     ----------
@@ -58,8 +61,10 @@ class ProbabilisticCrossAttention(nn.Module):
         heads: int = 1,
         uncertainty_penalty: float = 2.35,
         shared_noise: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.dropout = dropout
         self.shared_noise = shared_noise
         self.heads = heads
         self.uncertainty_penalty = uncertainty_penalty
@@ -109,8 +114,11 @@ class ProbabilisticCrossAttention(nn.Module):
         batch, tokens, dim = value_mean.shape
         shape = (batch, 1 if self.shared_noise else tokens, dim)
         epsilon = noise(shape).to(value_mean)
-        value = self._split(value_mean + value_var.sqrt() * epsilon)
-        attended = (weight @ value).transpose(1, 2).flatten(2)  # (B, Q, D)
+        if self.dropout:
+            value = value_mean * _dropout_mask(epsilon, self.dropout)
+        else:
+            value = value_mean + value_var.sqrt() * epsilon
+        attended = (weight @ self._split(value)).transpose(1, 2).flatten(2)  # (B, Q, D)
         gate = self.gate.sigmoid()
         kept = query if residual is None else residual
         mixed: Tensor = gate * self.to_output(attended) + (1 - gate) * kept
@@ -133,6 +141,13 @@ class ProbabilisticCrossAttention(nn.Module):
         """Split the channels into heads: (B, T, D) to (B, M, T, E)."""
         split: Tensor = tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
         return split
+
+
+def _dropout_mask(noise: Tensor, rate: float) -> Tensor:
+    """Return 0 with probability `rate` and else 1 / (1 - rate); 1 without noise."""
+    quantile = torch.special.ndtri(torch.tensor(rate)).item()
+    kept = (noise > quantile).to(noise) / (1 - rate)
+    return torch.where(noise == 0, 1.0, kept)
 
 
 def _gaussian(parameters: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,8 @@ from typing import Any
 class TrainConfig:
     """How the compact model is trained."""
 
+    start: str = ""
+    """A bundle whose weights to start from; without one, ImageNet's for the encoder."""
     epochs: int = 12
     """Passes over the (weighted) data."""
     batch_size: int = 16
@@ -26,6 +28,16 @@ class TrainConfig:
     """Of MedCLIPSeg's soft contrastive loss (its lambda)."""
     temperature: float = 0.2
     """Of the soft contrastive loss (its tau)."""
+    likelihood_weight: float = 1.0
+    """Of the cross-entropy, beside 1 for the overlap."""
+    further_questions: float = 0.5
+    """Share of the pictures that are asked about twice: for something else, in other
+    words, with a wrong place or in words that mean nothing."""
+    normal_weight: float = 2.0
+    """How much more often pictures come up that show nothing to find."""
+    fold: bool = False
+    """Whether batch normalisation keeps its statistics: quicker, and good for small
+    batches, but for a model that has learnt them."""
     side_weight: float = 4.0
     """Loss weight of questions that only the word left or right decides."""
     sizes: tuple[int, ...] = (192,) * 6 + (224,) * 6 + (256,) * 8
@@ -34,9 +46,12 @@ class TrainConfig:
     """Of the running average of the weights that is saved, a step."""
     shared_noise: bool = True
     """Whether a draw moves all tokens together; MedCLIPSeg moves each by itself."""
+    dropout: float = 0.0
+    """Of the values, by which draws then differ instead of by noise."""
     draws: tuple[int, ...] = (1, 1, 1, 1, 1, 2)
     """Draws of each picture a step, each for an equal part of the run; where there are
-    several, the loss judges their mean probability, so that doubt may pay."""
+    several, the loss judges their mean probability, so that doubt may pay. 0 is one
+    pass without noise."""
     seed: int = 0
     """Of initial weights, order, augmentation, prompts and noise."""
     threads: int = 0

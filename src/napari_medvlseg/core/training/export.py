@@ -79,8 +79,12 @@ def export_bundle(
         msg = f"{path}: expected the checkpoint of a training run, found none"
         raise CheckpointError(msg)
     state = torch.load(path, map_location="cpu", weights_only=True)
-    shared_noise = state["config"].get("shared_noise", False)  # older runs: none
-    network = Compact(CompactConfig(shared_noise=shared_noise))
+    settings = state["config"]
+    network = Compact(
+        CompactConfig(
+            shared_noise=settings["shared_noise"], dropout=settings["dropout"]
+        )
+    )
     network.load_state_dict(state["average"])
     measured = dict(figures or {"note": f"not measured; see {FIGURES}"})
     config = _config(folder.name, network, state)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from monai.losses.dice import DiceLoss
 from torch.nn import functional
 
 if TYPE_CHECKING:
@@ -17,30 +16,44 @@ DICE_SMOOTHING = 1.0
 """In pixels: an empty reference then rewards an empty prediction."""
 SEGMENTATION_WEIGHT = 0.5
 """Of Dice and of BCE each (MedCLIPSeg's lambda_Seg)."""
+HARDEST_SHARE = 0.01
+"""Of the pixels: the likeliest ones where nothing is to be found."""
+ABSENCE_WEIGHT = 0.5
+"""Of their BCE."""
 
 
 def segmentation_loss(
-    logits: Tensor, reference: Tensor, weight: Tensor | None = None
+    logits: Tensor,
+    reference: Tensor,
+    weight: Tensor | None = None,
+    likelihood_weight: float = 1.0,
 ) -> Tensor:
-    """Return image-wise Dice loss and BCE, in equal parts.
+    """Return image-wise overlap loss and BCE, half of each.
+
+    For a reference of 0 and 1 the overlap loss is the Dice loss. For one between them
+    it is least where the probability equals it, which the Dice loss is not: the
+    "Dice semimetric loss" of Wang et al. (MICCAI 2023). Where nothing is to be found,
+    the BCE of the likeliest pixels counts too, for the Dice loss there is flat.
 
     Parameters
     ----------
     logits, reference : (B, 1, H, W)
     weight : (B,), optional
         Of each image; 1 by default. The sum is divided by B, not by the weights.
+    likelihood_weight : float
+        Of BCE, beside 1 for the overlap.
     """
-    dice = DiceLoss(
-        sigmoid=True,
-        smooth_nr=DICE_SMOOTHING,
-        smooth_dr=DICE_SMOOTHING,
-        reduction="none",
-    )
-    overlap = dice(logits, reference).flatten(1).mean(dim=1)  # (B,)
-    likelihood = functional.binary_cross_entropy_with_logits(
+    found, there = logits.sigmoid().flatten(1), reference.flatten(1)  # (B, H W)
+    both, apart = (found + there).sum(dim=1), (found - there).abs().sum(dim=1)
+    overlap = 1 - (both - apart + DICE_SMOOTHING) / (both + DICE_SMOOTHING)
+    pixelwise = functional.binary_cross_entropy_with_logits(
         logits, reference, reduction="none"
-    )
-    loss: Tensor = overlap + likelihood.flatten(1).mean(dim=1)
+    ).flatten(1)
+    likelihood = pixelwise.mean(dim=1) * likelihood_weight
+    count = max(1, round(HARDEST_SHARE * pixelwise.shape[1]))
+    hardest = pixelwise.topk(count, dim=1).values.mean(dim=1)
+    empty = (there.amax(dim=1) == 0).float()
+    loss = overlap + likelihood + ABSENCE_WEIGHT * empty * hardest
     if weight is not None:
         loss = loss * weight
     return SEGMENTATION_WEIGHT * loss.mean()

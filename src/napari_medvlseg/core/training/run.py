@@ -14,9 +14,13 @@ from torch.nn import functional
 
 from napari_medvlseg.core.backbones.efficientnet import load_imagenet_weights
 from napari_medvlseg.core.backbones.minilm import TEXT_DIM, MiniLM, find_minilm
+from napari_medvlseg.core.bundle import model_card
 from napari_medvlseg.core.datasets import find_sets, splits_of
 from napari_medvlseg.core.errors import CheckpointError, DatasetError
+from napari_medvlseg.core.models.build import build_network
 from napari_medvlseg.core.models.compact import Compact, CompactConfig
+from napari_medvlseg.core.models.probabilistic_attention import zero_noise
+from napari_medvlseg.core.training.fold import depthwise_in_float32, fold_statistics
 from napari_medvlseg.core.training.log import TrainingLog
 from napari_medvlseg.core.training.losses import (
     mixture_logits,
@@ -45,6 +49,8 @@ SAVE_EVERY = 50
 VALIDATION_CASES = 40
 """Of each set, after an epoch; the figures of the card use them all."""
 CLIP_NORM = 5.0
+WORDS_STEP = 8
+"""Prompts are padded to a multiple: matrix products are prepared for each size."""
 TEXT_CACHE = 20_000
 """Prompts whose word vectors are kept (some 15 kB each)."""
 
@@ -100,12 +106,18 @@ class _Run:
         self.text = _TextCache()
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(config.seed)
-            network = CompactConfig(shared_noise=config.shared_noise)
+            network = CompactConfig(
+                shared_noise=config.shared_noise, dropout=config.dropout
+            )
             self.model = Compact(network).to(memory_format=torch.channels_last)
         load_imagenet_weights(self.model.encoder)
+        if config.start:
+            self.model.load_state_dict(_weights_of(config.start))
         self.average = copy.deepcopy(self.model).requires_grad_(requires_grad=False)
-        _depthwise_in_float32(self.model)
-        order = epoch_order(self.train, config.weights, config.seed, 0)
+        if config.fold:
+            fold_statistics(self.model)
+        depthwise_in_float32(self.model)
+        order = self._order(0)
         self.steps_per_epoch = len(order) // config.batch_size
         self.total_steps = self.steps_per_epoch * config.epochs
         self.optimizer = _optimizer(self.model, config)
@@ -123,9 +135,7 @@ class _Run:
         """Train to the end, saving on the way."""
         while self.step < self.total_steps:
             epoch = self.step // self.steps_per_epoch
-            order = epoch_order(
-                self.train, self.config.weights, self.config.seed, epoch
-            )
+            order = self._order(epoch)
             todo = list(batches(self.train, order, self.config.batch_size))
             for chosen in todo[self.step % self.steps_per_epoch :]:
                 loss = self._one_step(chosen)
@@ -142,11 +152,21 @@ class _Run:
                     validation=dsc,
                 )
 
+    def _order(self, epoch: int) -> list[int]:
+        """Return which cases an epoch shows."""
+        config = self.config
+        return epoch_order(
+            self.train, config.weights, config.seed, epoch, config.normal_weight
+        )
+
     def _one_step(self, chosen: list[Sample]) -> float:
         """Take one step of the optimiser and return the loss."""
-        batch = make_batch(chosen, self._now(self.config.sizes), self.generator)
+        config = self.config
+        batch = make_batch(
+            chosen, self._now(config.sizes), self.generator, config.further_questions
+        )
         _train_mode(self.model)
-        loss = self._loss(batch, self._now(self.config.draws))
+        loss = self._loss(batch, self._now(config.draws))
         self.optimizer.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
@@ -165,14 +185,18 @@ class _Run:
         """Return the training loss of a batch."""
         hidden, mask = self.text.padded(batch.prompts)
         images = batch.images.contiguous(memory_format=torch.channels_last)
+        noise, draws = (self._noise, draws) if draws else (zero_noise, 1)
         with torch.autocast("cpu", torch.bfloat16):
-            pyramid = self.model.encode_image(images).repeat(draws)
+            pyramid = self.model.encode_image(images)
+            pyramid = pyramid.and_again(batch.again).repeat(draws)
             words = self.model.encode_words(hidden).repeat(draws, 1, 1)
-            output = self.model.draw(pyramid, words, mask.repeat(draws, 1), self._noise)
+            output = self.model.draw(pyramid, words, mask.repeat(draws, 1), noise)
         logits = mixture_logits(output.logits.float().unflatten(0, (draws, -1)))
         logits = functional.interpolate(logits, batch.masks.shape[-2:], mode="bilinear")
         weight = 1 + (self.config.side_weight - 1) * batch.sided.float()
-        loss = segmentation_loss(logits, batch.masks, weight)
+        loss = segmentation_loss(
+            logits, batch.masks, weight, self.config.likelihood_weight
+        )
         if int(batch.matched.sum()) > 1:
             matched = batch.matched.nonzero()[:, 0]  # of the first draw
             agreement = soft_contrastive_loss(
@@ -262,7 +286,7 @@ class _TextCache:
             vectors = [v.half() for v in self.encoder.encode_many(new)]
             self.known.update(zip(new, vectors, strict=True))
         words = [self.known[prompt].float() for prompt in prompts]
-        longest = max(len(w) for w in words)
+        longest = -(-max(len(w) for w in words) // WORDS_STEP) * WORDS_STEP
         hidden = torch.zeros(len(words), longest, TEXT_DIM)
         mask = torch.zeros(len(words), longest, dtype=torch.bool)
         for row, vectors_of in enumerate(words):
@@ -322,21 +346,9 @@ def _train_mode(model: Compact) -> None:
         part.requires_grad_(requires_grad=False).eval()
 
 
-def _depthwise_in_float32(model: nn.Module) -> None:
-    """Keep depthwise convolutions in float32: bfloat16 slows their backward pass."""
-
-    def in_float32(convolution: nn.Conv2d) -> None:
-        original = convolution.forward
-
-        def forward(pixels: Tensor) -> Tensor:
-            with torch.autocast("cpu", enabled=False):
-                return original(pixels.float())
-
-        convolution.forward = forward  # type: ignore[method-assign,assignment]
-
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d) and module.groups > 1:
-            in_float32(module)
+def _weights_of(bundle: str) -> dict[str, Tensor]:
+    """Return the weights of a bundle."""
+    return build_network(model_card(bundle)).state_dict()
 
 
 def remove_partial(output: Path) -> None:

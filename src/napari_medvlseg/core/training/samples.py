@@ -9,26 +9,24 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from napari_medvlseg.core.captions import caption_case, describe, names_a_side
+from napari_medvlseg.core.captions import names_a_side
 from napari_medvlseg.core.datasets import list_cases
 from napari_medvlseg.core.io.read import read
 from napari_medvlseg.core.preprocess.pixels import to_network_range
-from napari_medvlseg.core.targets import MISMATCHED, TARGETS, TargetInfo
 from napari_medvlseg.core.training.augment import (
     UPRIGHT,
     Pose,
     aspect_range,
     draw_pose,
-    mirror_words,
     shift_appearance,
     warp,
 )
-from napari_medvlseg.core.training.wording import (
-    Dice,
-    any_name,
-    foreign_prompt,
-    paraphrase,
+from napari_medvlseg.core.training.questions import (
+    Seen,
+    further_question,
+    true_question,
 )
+from napari_medvlseg.core.training.wording import Dice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -43,15 +41,6 @@ STORED_SIZE = 256
 """Pixels a side at which pictures wait in memory."""
 TILED = frozenset({"RetinaVessels"})
 """Sets that are learnt from windows of full resolution."""
-MISMATCHED_SHARE = 0.15
-"""Of the prompts: they name what is not there, and the answer is empty."""
-SHEET_SHARE = 0.5
-"""Of the prompts: the authors' own, where there are any."""
-SHEET_SHARE_OF_NORMAL = 0.25
-"""The same where nothing is to be found, which those prompts give away."""
-DESIGNS = ("original", "missing_location", "underdescriptive", "class_name")
-DESIGN_SHARES = (0.3, 0.1, 0.15, 0.15)
-"""Of the other prompts, written from the changed mask; the rest are paraphrases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +59,15 @@ class Batch:
     """What a training step sees."""
 
     images: Tensor
-    """(B, 3, size, size) in [-1, 1]."""
+    """(N, 3, size, size) in [-1, 1]."""
+    again: Tensor
+    """(B - N,) long: which pictures the questions after the first N are about."""
     masks: Tensor
-    """(B, 1, size, size), 0 or 1."""
+    """(B, 1, size, size): the probability to answer."""
     prompts: list[str]
+    """B questions."""
     matched: Tensor
-    """(B,) bool: whether the prompt is about the picture."""
+    """(B,) bool: whether the prompt is the picture's true one."""
     sided: Tensor
     """(B,) bool: whether only the word left or right decides the answer."""
 
@@ -95,18 +87,35 @@ def load_samples(root: Path, split: str) -> list[Sample]:
 
 
 def epoch_order(
-    samples: list[Sample], weights: Mapping[str, float], seed: int, epoch: int
+    samples: list[Sample],
+    weights: Mapping[str, float],
+    seed: int,
+    epoch: int,
+    normal_weight: float = 1.0,
 ) -> list[int]:
-    """Return which samples an epoch shows, in which order."""
+    """Return which samples an epoch shows, in which order.
+
+    Parameters
+    ----------
+    samples : list of Sample
+    weights : mapping
+        Share of its cases that an epoch shows of a set.
+    seed, epoch : int
+    normal_weight : float
+        The same of pictures without anything to find, in sets that have some.
+    """
     generator = np.random.default_rng([seed, epoch])
     chosen: list[int] = []
-    sets = sorted({sample.case.dataset for sample in samples})
-    for name in sets:
-        members = [i for i, s in enumerate(samples) if s.case.dataset == name]
-        count = round(len(members) * weights.get(name, 1.0))
+    groups: dict[tuple[str, bool], list[int]] = {}
+    for index, sample in enumerate(samples):
+        key = sample.case.dataset, not sample.mask.any()
+        groups.setdefault(key, []).append(index)
+    for (name, normal), members in sorted(groups.items()):
+        weight = weights.get(name, 1.0) * (normal_weight if normal else 1.0)
+        count = round(len(members) * weight)
         repeats = -(-count // len(members))
-        pool = np.concatenate([generator.permutation(members) for _ in range(repeats)])
-        chosen += pool[:count].tolist()
+        pool = [generator.permutation(members) for _ in range(repeats)]
+        chosen += np.concatenate(pool)[:count].tolist() if pool else []
     return [chosen[i] for i in generator.permutation(len(chosen))]
 
 
@@ -118,8 +127,23 @@ def batches(
         yield [samples[i] for i in order[start : start + batch_size]]
 
 
-def make_batch(chosen: list[Sample], size: int, generator: torch.Generator) -> Batch:
-    """Augment pictures and masks, and word a prompt for each."""
+def make_batch(
+    chosen: list[Sample],
+    size: int,
+    generator: torch.Generator,
+    further_questions: float = 0.0,
+) -> Batch:
+    """Augment pictures and masks, and word one or two questions about each.
+
+    Parameters
+    ----------
+    chosen : list of Sample
+    size : int
+        Pixels a side.
+    generator : torch.Generator
+    further_questions : float
+        Share of the pictures that are asked about twice.
+    """
     cut = [_window(sample, generator) for sample in chosen]
     images = torch.stack([to_network_range(image) for image, _ in cut])
     masks = torch.stack([torch.from_numpy(mask)[None].float() for _, mask in cut])
@@ -130,19 +154,31 @@ def make_batch(chosen: list[Sample], size: int, generator: torch.Generator) -> B
         images, masks, poses, size, generator, [aspect_range(name) for name in names]
     )
     images = shift_appearance(images, generator)
-    prompts, matched = [], []
-    for row, (sample, pose) in enumerate(zip(chosen, poses, strict=True)):
-        if _uniform(generator) < MISMATCHED_SHARE:
-            prompts.append(_foreign_prompt(sample, generator))
-            masks[row] = 0
-            matched.append(False)
-        else:
-            mask = masks[row, 0].numpy() > 0.5
-            prompts.append(_own_prompt(sample, mask, images[row], pose, generator))
-            matched.append(True)
-    sided = torch.tensor([names_a_side(s.case.info.class_name) for s in chosen])
-    told = torch.tensor(matched)
-    return Batch(images, masks, prompts, told, sided & told)
+    dice = Dice(generator)
+    seen = [_seen(*case) for case in zip(chosen, images, masks, poses, strict=True)]
+    first = [true_question(each, dice) for each in seen]
+    # As many in each step: convolutions are prepared for each size of a batch anew.
+    order = torch.randperm(len(chosen), generator=generator).tolist()
+    more = order[: round(further_questions * len(chosen))]
+    second = [further_question(seen[i], dice) for i in more]
+    rows = torch.tensor([*range(len(chosen)), *more])
+    inside = torch.tensor([question.inside for question in (*first, *second)])
+    sided = [names_a_side(chosen[i].case.info.class_name) for i in rows.tolist()]
+    return Batch(
+        images=images,
+        again=rows[len(chosen) :],
+        masks=masks[rows] * inside[:, None, None, None],
+        prompts=[question.prompt for question in (*first, *second)],
+        matched=torch.arange(len(rows)) < len(chosen),
+        sided=torch.tensor(sided) & (inside == 1),
+    )
+
+
+def _seen(sample: Sample, image: Tensor, mask: Tensor, pose: Pose) -> Seen:
+    """Measure at half size: quicker, the same words."""
+    half = mask[0, ::2, ::2].numpy() > 0.5
+    picture = ((image[:, ::2, ::2] + 1) * 127.5).byte().permute(1, 2, 0).numpy()
+    return Seen(sample.case, half, picture, pose)
 
 
 def _keep_laterality(sample: Sample, pose: Pose) -> Pose:
@@ -150,57 +186,6 @@ def _keep_laterality(sample: Sample, pose: Pose) -> Pose:
     if names_a_side(sample.case.info.class_name):
         return pose._replace(mirrored=False)
     return pose
-
-
-def _own_prompt(
-    sample: Sample,
-    mask: npt.NDArray[np.bool_],
-    image: Tensor,
-    pose: Pose,
-    generator: torch.Generator,
-) -> str:
-    """Word a true prompt: the authors' own, or one written from the changed mask."""
-    dice = Dice(generator)
-    sheet = sample.case.prompt
-    there = bool(sample.mask.any())
-    share = SHEET_SHARE if there else SHEET_SHARE_OF_NORMAL
-    if sheet is not None and dice.uniform() < share:
-        return mirror_words(sheet, pose)
-    info = sample.case.info
-    if not there and dice.uniform() < 0.5:  # described as if it were there
-        return foreign_prompt(info, dice)
-    half = mask[::2, ::2]  # measured at half size: quicker, the same words
-    picture = ((image[:, ::2, ::2] + 1) * 127.5).byte().permute(1, 2, 0).numpy()
-    return _written_prompt(half, picture, info, generator)
-
-
-def _written_prompt(
-    mask: npt.NDArray[np.bool_],
-    picture: npt.NDArray[np.uint8],
-    info: TargetInfo,
-    generator: torch.Generator,
-) -> str:
-    """Word what the mask shows, in one of the designs or freely."""
-    dice = Dice(generator)
-    shares = torch.tensor([*DESIGN_SHARES, 1 - sum(DESIGN_SHARES)])
-    choice = int(torch.multinomial(shares, 1, generator=generator))
-    if choice == len(DESIGNS):
-        return paraphrase(describe(mask, picture), info, dice)
-    if DESIGNS[choice] == "class_name":
-        return any_name(info, dice, vague=0.15)
-    seed = int(torch.randint(1000, (), generator=generator))
-    text = caption_case(mask, picture, info, design=DESIGNS[choice], seed=seed)
-    if dice.uniform() < 0.4:
-        text = text.replace(info.class_name, any_name(info, dice), 1)
-    return text
-
-
-def _foreign_prompt(sample: Sample, generator: torch.Generator) -> str:
-    """Word a prompt for something that no picture of this set shows."""
-    dice = Dice(generator)
-    name = dice.pick(MISMATCHED[sample.case.dataset])
-    info = next(i for infos in TARGETS.values() for i in infos if i.class_name == name)
-    return foreign_prompt(info, dice)
 
 
 def _window(

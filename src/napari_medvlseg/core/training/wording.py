@@ -71,6 +71,16 @@ VAGUE: Mapping[str, tuple[str, ...]] = {
 """Names that say nothing about the organ: true of a picture, never false of one."""
 AMBIGUOUS = frozenset({"vessels", "nucleus", "nuclei", "cytoplasm", "blood vessels"})
 """Synonyms that, alone, could mean what another kind of picture does show."""
+ELSEWHERE = (
+    *("liver", "kidney", "spleen", "prostate", "pancreas", "tooth", "gallbladder"),
+    *("uterus", "knee cartilage", "thyroid nodule", "lymph node", "bladder", "heart"),
+    *("car", "dog", "tree", "house", "letter", "hand", "face", "pizza"),
+)
+"""What no picture of any set is asked for, or shows."""
+_SYLLABLES = (
+    *("bra", "zil", "quo", "fem", "tup", "nor", "gix", "vel", "dra", "mok", "lis"),
+    *("pra", "wen", "sto", "rik", "ul", "ab", "ost", "ing", "oid", "ar", "eth", "yx"),
+)
 PLACES: Mapping[str, tuple[str, ...]] = {
     "top left": ("top left", "upper left", "left upper corner"),
     "top": ("top", "upper part", "upper area", "upper middle", "upper region"),
@@ -158,6 +168,22 @@ def foreign_prompt(info: TargetInfo, dice: Dice) -> str:
         f"{name} at the {place}",
     )
     return dice.pick(forms)
+
+
+def unknown_prompt(attributes: Attributes, info: TargetInfo, dice: Dice) -> str:
+    """Word a prompt around a name that means nothing, true in everything else."""
+    parts = [dice.pick(_SYLLABLES) for _ in range(2 + (dice.uniform() < 0.5))]
+    name = "".join(parts)
+    if dice.uniform() < 0.2:
+        name = f"{name} {''.join(dice.pick(_SYLLABLES) for _ in range(2))}"
+    where = ", ".join(dice.pick(PLACES[place]) for place in attributes.locations)
+    if where and attributes.number < MANY and dice.uniform() < 0.4:
+        form = dice.pick(("{n} in the {w}", "one {s} {n} in the {w} of the {m}"))
+    else:
+        bare = ("{n}", "the {n}", "segment the {n}", "one {s} {n} in the {m}")
+        form = dice.pick(bare)
+    modality = info.modality if dice.uniform() < 0.5 else "image"
+    return form.format(n=name, w=where, s=attributes.size, m=modality)
 
 
 def _noun_phrase(
