@@ -13,7 +13,12 @@ from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from napari_medvlseg.core.config import DEVICES, PRECISIONS, SegmentConfig
+from napari_medvlseg.core.config import (
+    DEVICES,
+    NOISE_FORMS,
+    PRECISIONS,
+    SegmentConfig,
+)
 from napari_medvlseg.core.errors import MedVLSegError
 
 if TYPE_CHECKING:
@@ -22,7 +27,11 @@ if TYPE_CHECKING:
 FLAGS = {"num_samples": "samples", "slice_index": "slice", "tiling": "tile"}
 """Flags that are not called like their field."""
 T = TypeVar("T")
-CHOICES = {"device": DEVICES, "precision": PRECISIONS}
+CHOICES = {
+    "device": DEVICES,
+    "precision": PRECISIONS,
+    "noise_form": NOISE_FORMS,
+}
 
 
 class UsageError(MedVLSegError):

@@ -156,7 +156,7 @@ def test_shared_noise_moves_every_token_along_one_direction() -> None:
     query, context, noise = _inputs()
     shared = noise[:, :1]
     per_token = module(query, context, lambda _: shared.expand(-1, KEYS, -1))
-    module.shared_noise = True
+    module.noise_form = "shared"
     asked: list[tuple[int, ...]] = []
 
     def source(shape: tuple[int, ...]) -> torch.Tensor:
@@ -182,8 +182,8 @@ def test_shared_noise_is_not_averaged_away() -> None:
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
     spread = []
-    for shared in (False, True):
-        module.shared_noise = shared
+    for form in ("token", "shared"):
+        module.noise_form = form
         with torch.no_grad():
             draws = torch.stack([module(query, context, noise) for _ in range(400)])
         spread.append(float(draws.std(dim=0).mean()))
@@ -191,7 +191,7 @@ def test_shared_noise_is_not_averaged_away() -> None:
 
 
 def test_shared_noise_starts_small() -> None:
-    module = ProbabilisticCrossAttention(DIM, shared_noise=True)
+    module = ProbabilisticCrossAttention(DIM, noise_form="shared")
     raw = module.to_value.bias[DIM:].detach()
     deviation = torch.nn.functional.softplus(raw).sqrt()
     torch.testing.assert_close(deviation, torch.full((DIM,), 0.2))
@@ -202,18 +202,23 @@ def test_dropout_sets_values_to_nothing_instead_of_moving_them() -> None:
     module = _attention()
     query, context, _ = _inputs()
     plain = module(query, context, zero_noise)
-    module.dropout = 0.25
+    module.noise_form, module.dropout = "dropout", 0.25
     torch.testing.assert_close(module(query, context, zero_noise), plain)
-    noise = torch.full((2, KEYS, DIM), 0.5, dtype=torch.float64)
+    noise = torch.full((2, 1, DIM), 0.5, dtype=torch.float64)
     noise[:, :, ::2] = -2.0  # below the quantile: dropped
     dropped = module(query, context, lambda _: noise)
     keep = torch.ones(DIM, dtype=torch.float64)
     keep[::2] = 0.0
-    module.dropout = 0.0
+    module.noise_form = "none"
     with torch.no_grad():  # the same result from values that were masked by hand
         module.norm_value.weight.mul_(keep / 0.75)
         module.norm_value.bias.mul_(keep / 0.75)
-    torch.testing.assert_close(module(query, context, zero_noise), dropped)
+    torch.testing.assert_close(module(query, context, _refuse), dropped)
+
+
+def _refuse(shape: tuple[int, ...]) -> torch.Tensor:
+    """Without noise none is asked for."""
+    raise AssertionError(shape)
 
 
 def test_dropout_drops_as_often_as_it_says() -> None:
@@ -221,3 +226,8 @@ def test_dropout_drops_as_often_as_it_says() -> None:
     mask = _dropout_mask(torch.randn(20_000, generator=generator), 0.2)
     assert (mask == 0).float().mean().item() == pytest.approx(0.2, abs=0.01)
     assert mask.mean().item() == pytest.approx(1.0, abs=0.01)
+
+
+def test_an_unknown_form_of_noise_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected one of token, shared"):
+        ProbabilisticCrossAttention(DIM, noise_form="loud")

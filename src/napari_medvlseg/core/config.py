@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+NOISE_FORMS = ("token", "shared", "dropout", "none")
+"""How the draws of a network differ; `ProbabilisticCrossAttention` tells."""
 PRECISIONS = ("auto", "float32", "bfloat16")
 TILINGS = ("auto", "whole", "tile")
 MAX_SAMPLES = 100

@@ -40,7 +40,14 @@ def build_network(card: ModelCard) -> Compact:
         network = NETWORKS[name](card.network["config"])
         state = load((card.path / WEIGHTS).read_bytes())
         network.load_state_dict({key: _single(value) for key, value in state.items()})
-    except (SafetensorError, RuntimeError, TypeError, KeyError, OSError) as error:
+    except (
+        SafetensorError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        KeyError,
+        OSError,
+    ) as error:
         reason = str(error).splitlines()[0]
         msg = f"{card.path}: expected the weights of its network, got others ({reason})"
         raise CheckpointError(msg) from error

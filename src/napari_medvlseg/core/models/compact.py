@@ -43,11 +43,10 @@ class CompactConfig:
     """Attention heads; MedCLIPSeg has one."""
     uncertainty_penalty: float = 2.35
     """MedCLIPSeg's beta."""
-    shared_noise: bool = False
-    """Whether a draw moves all tokens together; MedCLIPSeg moves each by itself."""
-
-    dropout: float = 0.0
-    """Of the values, by which draws then differ instead of by noise."""
+    noise_form: str = "token"
+    """How draws differ: ``token`` is MedCLIPSeg's, ``shared`` ours."""
+    dropout: float = 0.1
+    """Of the values, if that is how draws differ."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields for a JSON file."""
@@ -137,7 +136,7 @@ class Compact(nn.Module):
                 dim,
                 heads=self.config.heads,
                 uncertainty_penalty=self.config.uncertainty_penalty,
-                shared_noise=self.config.shared_noise,
+                noise_form=self.config.noise_form,
                 dropout=self.config.dropout,
             )
             for _ in FUSED_LEVELS

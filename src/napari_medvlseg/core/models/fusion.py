@@ -62,8 +62,8 @@ class BiFusion(nn.Module):
         *,
         heads: int,
         uncertainty_penalty: float,
-        shared_noise: bool = False,
-        dropout: float = 0.0,
+        noise_form: str = "token",
+        dropout: float = 0.1,
     ) -> None:
         super().__init__()
         gaussian = partial(
@@ -71,7 +71,7 @@ class BiFusion(nn.Module):
             dim,
             heads=heads,
             uncertainty_penalty=uncertainty_penalty,
-            shared_noise=shared_noise,
+            noise_form=noise_form,
             dropout=dropout,
         )
         self.norm_vision_self = nn.LayerNorm(dim)

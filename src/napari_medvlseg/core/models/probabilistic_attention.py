@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_medvlseg.core.config import NOISE_FORMS
+
 NoiseSource: TypeAlias = Callable[[tuple[int, ...]], Tensor]
 """Returns standard normal noise of the shape asked for: (B, K, D) or (B, 1, D)."""
 
@@ -41,13 +43,15 @@ class ProbabilisticCrossAttention(nn.Module):
         1 is the paper's form.
     uncertainty_penalty : float
         The paper's beta, 2.35 there; 0 is ordinary attention.
-    shared_noise : bool
-        Whether a draw moves all tokens of the context along one direction. The paper
-        draws for every token by itself, which attention over many tokens averages
-        away: with K equal weights its spread is sqrt(K) times smaller.
+    noise_form : str
+        How draws differ. ``token``: every token's value moves by itself, the paper's
+        form, which attention over many tokens averages away: with K equal weights its
+        spread is sqrt(K) times smaller. ``shared``: a draw moves all tokens of the
+        context along one direction, each by its own standard deviation. ``dropout``:
+        a draw sets channels of the values to nothing (Monte Carlo dropout, to compare
+        with). ``none``: not at all.
     dropout : float
-        If not 0, draws differ by which values are set to nothing, with this
-        probability, instead of by noise: Monte Carlo dropout, to compare with.
+        The probability with which ``dropout`` does that.
 
     References
     ----------
@@ -60,12 +64,15 @@ class ProbabilisticCrossAttention(nn.Module):
         *,
         heads: int = 1,
         uncertainty_penalty: float = 2.35,
-        shared_noise: bool = False,
-        dropout: float = 0.0,
+        noise_form: str = "token",
+        dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        if noise_form not in NOISE_FORMS:
+            msg = f"expected one of {', '.join(NOISE_FORMS)}, got {noise_form!r}"
+            raise ValueError(msg)
+        self.noise_form = noise_form
         self.dropout = dropout
-        self.shared_noise = shared_noise
         self.heads = heads
         self.uncertainty_penalty = uncertainty_penalty
         self.to_query = nn.Linear(dim, dim)
@@ -75,7 +82,7 @@ class ProbabilisticCrossAttention(nn.Module):
         self.norm_key = nn.LayerNorm(dim)
         self.norm_value = nn.LayerNorm(dim)
         self.gate = nn.Parameter(torch.zeros(()))
-        if shared_noise:
+        if noise_form == "shared":
             raw = math.log(math.expm1(SHARED_DEVIATION**2))  # softplus, undone
             nn.init.constant_(self.to_value.bias[dim:], raw)
 
@@ -95,7 +102,7 @@ class ProbabilisticCrossAttention(nn.Module):
         query : (B, Q, D)
         context : (B, K, D)
         noise : callable
-            Gives the noise of the values: (B, K, D), or (B, 1, D) if it is shared.
+            Gives the noise of the values: (B, K, D) for tokens, else (B, 1, D).
         residual : (B, Q, D), optional
             What the gate mixes with; the query itself by default.
         context_mask : (B, K) bool, optional
@@ -110,19 +117,24 @@ class ProbabilisticCrossAttention(nn.Module):
         weight = self._weights(
             q, self._split(key_mean), self._split(key_var), context_mask
         )
-        value_mean, value_var = _gaussian(self.to_value(context), self.norm_value)
-        batch, tokens, dim = value_mean.shape
-        shape = (batch, 1 if self.shared_noise else tokens, dim)
-        epsilon = noise(shape).to(value_mean)
-        if self.dropout:
-            value = value_mean * _dropout_mask(epsilon, self.dropout)
-        else:
-            value = value_mean + value_var.sqrt() * epsilon
+        value = self._values(context, noise)
         attended = (weight @ self._split(value)).transpose(1, 2).flatten(2)  # (B, Q, D)
         gate = self.gate.sigmoid()
         kept = query if residual is None else residual
         mixed: Tensor = gate * self.to_output(attended) + (1 - gate) * kept
         return mixed
+
+    def _values(self, context: Tensor, noise: NoiseSource) -> Tensor:
+        """Return the values of a draw, (B, K, D) (equations 9 and 10)."""
+        mean, variance = _gaussian(self.to_value(context), self.norm_value)
+        if self.noise_form == "none":
+            return mean
+        batch, tokens, dim = mean.shape
+        shape = (batch, tokens if self.noise_form == "token" else 1, dim)
+        epsilon = noise(shape).to(mean)
+        if self.noise_form == "dropout":
+            return mean * _dropout_mask(epsilon, self.dropout)
+        return mean + variance.sqrt() * epsilon
 
     def _weights(
         self, q: Tensor, key_mean: Tensor, key_var: Tensor, mask: Tensor | None

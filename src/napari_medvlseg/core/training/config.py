@@ -44,10 +44,11 @@ class TrainConfig:
     """Input sizes in pixels, each for an equal part of the run."""
     average_decay: float = 0.995
     """Of the running average of the weights that is saved, a step."""
-    shared_noise: bool = True
-    """Whether a draw moves all tokens together; MedCLIPSeg moves each by itself."""
-    dropout: float = 0.0
-    """Of the values, by which draws then differ instead of by noise."""
+    noise_form: str = "shared"
+    """How draws differ: all tokens move together, each by itself (as in MedCLIPSeg), by
+    dropout, or not at all."""
+    dropout: float = 0.1
+    """Of the values, if that is how draws differ."""
     draws: tuple[int, ...] = (1, 1, 1, 1, 1, 2)
     """Draws of each picture a step, each for an equal part of the run; where there are
     several, the loss judges their mean probability, so that doubt may pay. 0 is one

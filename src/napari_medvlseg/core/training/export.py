@@ -81,9 +81,7 @@ def export_bundle(
     state = torch.load(path, map_location="cpu", weights_only=True)
     settings = state["config"]
     network = Compact(
-        CompactConfig(
-            shared_noise=settings["shared_noise"], dropout=settings["dropout"]
-        )
+        CompactConfig(noise_form=settings["noise_form"], dropout=settings["dropout"])
     )
     network.load_state_dict(state["average"])
     measured = dict(figures or {"note": f"not measured; see {FIGURES}"})

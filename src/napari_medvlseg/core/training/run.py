@@ -107,7 +107,7 @@ class _Run:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(config.seed)
             network = CompactConfig(
-                shared_noise=config.shared_noise, dropout=config.dropout
+                noise_form=config.noise_form, dropout=config.dropout
             )
             self.model = Compact(network).to(memory_format=torch.channels_last)
         load_imagenet_weights(self.model.encoder)
