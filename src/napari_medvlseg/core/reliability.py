@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import rankdata
 
+from napari_medvlseg.core.uncertainty import MAX_BINARY_ENTROPY
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -117,9 +119,12 @@ def summarise_reliability(
     dict
         ``spearman``: rank correlation of each uncertainty with the error over the
         union, over the pixels of all cases and as the mean over cases. ``brier`` and
-        ``ece`` over union and whole image. ``mutual_information_share`` in the
-        predictive entropy of the union. ``ranking``: rank correlation of a picture's
-        doubt with 1 - DSC.
+        ``ece`` over union and whole image. ``calibration``: mean probability, frequency
+        of the reference and share of the pixels in each bin of the union.
+        ``error_by_entropy``: mean predictive entropy, mean error and share of the
+        pixels in each bin of the entropy, over the union.
+        ``mutual_information_share`` in the predictive entropy of the union.
+        ``ranking``: rank correlation of a picture's doubt with 1 - DSC.
     """
     unions = [case.union for case in cases if case.union is not None]
     images = [case.image for case in cases]
@@ -135,6 +140,8 @@ def summarise_reliability(
             "union": expected_calibration_error([p.bins for p in unions]),
             "image": expected_calibration_error([p.bins for p in images]),
         },
+        "calibration": _curve([p.bins for p in unions]),
+        "error_by_entropy": _error_by_entropy(cases),
         "mutual_information_share": information / entropy if entropy else None,
         "ranking": spearman([case.doubt for case in cases], [1 - d for d in dsc]),
     }
@@ -161,6 +168,29 @@ def expected_calibration_error(bins: Sequence[Values]) -> float | None:
         return None
     total = np.sum(bins, axis=0)
     return float(np.abs(total[:, 1] - total[:, 2]).sum() / total[:, 0].sum())
+
+
+def _curve(bins: Sequence[Values]) -> list[list[float]]:
+    """Return mean probability, frequency and share of each bin that is not empty."""
+    total = np.sum(bins, axis=0) if bins else np.zeros((0, 3))
+    return [
+        [float(p / count), float(g / count), float(count / total[:, 0].sum())]
+        for count, p, g in total
+        if count
+    ]
+
+
+def _error_by_entropy(cases: Sequence[CaseReliability]) -> list[list[float]]:
+    """Return the same of entropy and error, in `BINS` bins up to ln 2."""
+    rows = []
+    for case in cases:
+        error, entropy = case.sample[0], case.sample[1]
+        number = np.minimum(entropy / MAX_BINARY_ENTROPY * BINS, BINS - 1)
+        index = number.astype(np.int64)
+        columns = (None, entropy, error)
+        sums = [np.bincount(index, weights, BINS) for weights in columns]
+        rows.append(np.stack(sums, axis=1) / max(1, len(error)))
+    return _curve(rows)
 
 
 def _pixels(p: Values, g: Values) -> Pixels:
