@@ -234,7 +234,8 @@ def _evaluate(commands: argparse._SubParsersAction[_Parser]) -> None:
         metavar="DESIGN",
         help=f"How prompts are worded: {', '.join(QUESTIONS)}; mismatched asks every "
         "image for what other sets show, absent is the right answer; held_out uses "
-        "plain words that training never showed [original]",
+        "plain words that training never showed, made_up words without a meaning "
+        "[original]",
     )
     parser.add_argument(
         "--json", type=path_of, metavar="FILE", help="Write all figures and cases."
@@ -267,13 +268,15 @@ def _models(commands: argparse._SubParsersAction[_Parser]) -> None:
         "export",
         "cli_models:run_export",
         "Make a bundle of a training run. The folder's name is the model's id.",
-        ["medvlseg models export RUN --output compact --figures figures.json"],
+        ["medvlseg models export RUN --output compact --figures F.json"],
     )
     export.add_argument("run", type=path_of, metavar="RUN")
     export.add_argument("--output", type=path_of, required=True, metavar="DIR")
     export.add_argument(
         "--figures",
         type=path_of,
+        nargs="+",
+        default=[],
         metavar="FILE",
         help="What medvlseg evaluate --json wrote, for the card",
     )

@@ -49,7 +49,7 @@ def run_export(options: argparse.Namespace) -> int:
     """Make a bundle of a training run."""
     from napari_medvlseg.core.training.export import export_bundle
 
-    figures = None if options.figures is None else _read_figures(options.figures)
+    figures = _read_figures(options.figures) if options.figures else None
     export_bundle(options.run, options.output, figures)
     say(f"bundle written to {options.output}; use it with --model {options.output}")
     return 0
@@ -136,16 +136,20 @@ def _dsc_line(validation: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {dsc:.3f}" for name, dsc in validation.items())
 
 
-def _read_figures(path: Path) -> dict[str, Any]:
+def _read_figures(paths: list[Path]) -> dict[str, Any]:
     """Read what `medvlseg evaluate --json` wrote, without the single cases."""
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        sets = told.get("sets", [told])
-        for entry in sets:
-            entry.pop("cases", None)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        msg = (
-            f"{path}: expected the JSON of medvlseg evaluate, cannot read it ({error})"
-        )
-        raise CheckpointError(msg) from error
-    return {"sets": sets, **({"mean": told["mean"]} if "mean" in told else {})}
+    sets: list[dict[str, Any]] = []
+    for path in paths:
+        try:
+            told = json.loads(path.read_text(encoding="utf-8"))
+            entries = told.get("sets", [told])
+            for entry in entries:
+                entry.pop("cases", None)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            msg = (
+                f"{path}: expected the JSON of medvlseg evaluate, cannot read it "
+                f"({error})"
+            )
+            raise CheckpointError(msg) from error
+        sets += entries
+    return {"sets": sets}

@@ -18,6 +18,10 @@ SOURCES = (
     ("WhiteBloodCells", "stained blood cells", "260", "research use"),
 )
 """Set, kind of picture, training pictures, source and licence."""
+WORDINGS = (
+    *("class_name", "underdescriptive", "missing_location", "held_out", "mismatched"),
+)
+"""Prompt designs beside which `original` stands."""
 
 
 def card_markdown(config: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
@@ -74,14 +78,15 @@ def card_markdown(config: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
 
 
 def _figure_lines(figures: Mapping[str, Any]) -> list[str]:
-    """Return the table of figures."""
+    """Return the tables of figures."""
     sets = figures.get("sets", [])
     if not sets:
         return ["Not measured."]
+    plain = [entry for entry in sets if entry["prompts"] not in WORDINGS]
     rows = [
         f"| {entry['set']} | {entry['prompts']} | {entry['n']} "
         f"| {_spread(entry['dsc'])} | {_spread(entry['nsd'])} |"
-        for entry in sets
+        for entry in plain
     ]
     return [
         f"Validation splits, {sets[0]['samples']} samples, `medvlseg evaluate`; mean",
@@ -90,7 +95,38 @@ def _figure_lines(figures: Mapping[str, Any]) -> list[str]:
         "| set | prompts | cases | DSC | NSD |",
         "| --- | --- | --- | --- | --- |",
         *rows,
+        *_wording_lines(sets),
     ]
+
+
+def _wording_lines(sets: list[Mapping[str, Any]]) -> list[str]:
+    """Return the table of other wordings, if any was measured."""
+    found = {(entry["set"], entry["prompts"]): entry for entry in sets}
+    designs = [d for d in WORDINGS if any(design == d for _, design in found)]
+    if not designs:
+        return []
+    rows = []
+    for name in dict.fromkeys(name for name, _ in found):
+        cells = [_cell(found.get((name, design))) for design in designs]
+        rows.append(f"| {' | '.join((name, *cells))} |")
+    return [
+        "",
+        "Asked otherwise: mean DSC, and for `mismatched` (prompts for what other sets",
+        "show) the share of prompts that were rightly answered with nothing.",
+        "",
+        f"| set | {' | '.join(designs)} |",
+        f"| --- |{' --- |' * len(designs)}",
+        *rows,
+    ]
+
+
+def _cell(entry: Mapping[str, Any] | None) -> str:
+    """Return the figure that counts for a wording."""
+    if entry is None:
+        return "-"
+    if entry["prompts"] == "mismatched":
+        return f"{100 * entry['absent']:.1f} %"
+    return f"{entry['dsc']['mean']:.3f}"
 
 
 def _spread(figure: Mapping[str, float | None]) -> str:

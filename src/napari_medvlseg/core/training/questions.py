@@ -40,9 +40,9 @@ SHEET_SHARE_OF_NORMAL = 0.2
 DESIGNS = ("original", "missing_location", "underdescriptive", "class_name")
 DESIGN_SHARES = (0.3, 0.1, 0.15, 0.15)
 """Of the other prompts, written from the changed mask; the rest are paraphrases."""
-FOREIGN, REWORDED, CONTRADICTORY, UNKNOWN = range(4)
+REWORDED, CONTRADICTORY, UNKNOWN = 1, 2, 3
 KIND_SHARES = (0.5, 0.2, 0.15, 0.15)
-"""Of the further questions."""
+"""Of the further questions: foreign ones, and the kinds above."""
 DOUBTFUL = 0.5
 """What to answer inside the mask where the words leave open whether it is meant."""
 

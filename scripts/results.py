@@ -1,0 +1,243 @@
+"""Write the tables and diagrams of docs/results.md from medvlseg evaluate's JSON.
+
+    python scripts/results.py RESULTS
+
+RESULTS holds ``original.json``, ``class_name.json`` and so on, one file a prompt
+design with all sets in it, and ``twin.json``, ``flips.json`` and ``dropout.json``: the
+models to compare with, on the original prompts. What is absent is left out. The tables
+replace what stands between ``<!-- table: NAME -->`` and ``<!-- end -->`` in the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "results.md"
+IMAGES = ROOT / "docs" / "images"
+OUT_OF_DOMAIN = "BUSBRA"
+WORDINGS = ("class_name", "underdescriptive", "missing_location", "held_out")
+METHODS = {
+    "original": "30 draws (default)",
+    "twin": "twin, one pass",
+    "flips": "twin, mirrored pair",
+    "dropout": "dropout, 30 draws",
+}
+Results = dict[str, dict[str, dict[str, Any]]]
+
+
+def main() -> None:
+    """Read, tabulate, draw."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", type=Path)
+    results = _read(parser.parse_args().results)
+    page = PAGE.read_text(encoding="utf-8")
+    tables = {
+        "accuracy": _accuracy(results),
+        "wording": _wording(results),
+        "absence": _absence(results),
+        "reliability": _reliability(results),
+        "methods": _methods(results),
+        "doubt": _doubt(results),
+    }
+    for name, lines in tables.items():
+        pattern = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)"
+        text = "\n".join(["", *lines, "", ""])  # no backslashes: safe to insert
+        page, count = re.subn(pattern, rf"\g<1>{text}\g<2>", page, flags=re.DOTALL)
+        print(f"{name}: {len(lines)} lines{'' if count else ', no place on the page'}")
+    PAGE.write_text(page, encoding="utf-8")
+    _draw_curves(results["original"])
+
+
+def _read(folder: Path) -> Results:
+    """Return entries by file and set."""
+    return {
+        path.stem: {entry["set"]: entry for entry in told.get("sets", [told])}
+        for path in sorted(folder.glob("*.json"))
+        for told in [json.loads(path.read_text(encoding="utf-8"))]
+    }
+
+
+def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return the lines of a Markdown table."""
+    marks = ("---",) * len(header)
+    return [f"| {' | '.join(row)} |" for row in (header, marks, *rows)]
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    """Return a figure, or a dash."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _accuracy(results: Results) -> list[str]:
+    """DSC and NSD with their spread, a row a set and target."""
+    rows = []
+    for name, entry in results["original"].items():
+        parts = {"": entry, **entry.get("targets", {})}
+        for target, part in parts.items():
+            label = f"{name}, {target}" if target else name
+            figures = [
+                f"{_number(part[key]['mean'])} ± {_number(part[key]['std'])}"
+                for key in ("dsc", "nsd")
+            ]
+            absent = f"{100 * part['absent']:.1f} %"
+            rows.append((label, str(part["n"]), *figures, absent))
+    return _table(("set", "cases", "DSC", "NSD 2 px", "answered with nothing"), rows)
+
+
+def _wording(results: Results) -> list[str]:
+    """DSC by wording, a row a set."""
+    designs = ["original", *(d for d in WORDINGS if d in results)]
+    rows = [
+        (
+            name,
+            *(
+                _number(results[design][name]["dsc"]["mean"])
+                if name in results[design]
+                else "-"
+                for design in designs
+            ),
+        )
+        for name in results["original"]
+    ]
+    return _table(("set", *designs), rows)
+
+
+def _absence(results: Results) -> list[str]:
+    """Share of questions that are rightly answered with nothing."""
+    rows = []
+    for name, entry in results.get("mismatched", {}).items():
+        share = f"{100 * entry['absent']:.1f} %"
+        rows.append((f"{name}, other sets' classes", str(entry["n"]), share))
+    for design in ("original", *WORDINGS):
+        cases = results.get(design, {}).get("BUSI", {}).get("cases", [])
+        normal = [case for case in cases if not case["reference_pixels"]]
+        if normal:
+            found = np.mean([case["present"] for case in normal])
+            label = f"BUSI's normal pictures, {design}"
+            rows.append((label, str(len(normal)), f"{100 * (1 - found):.1f} %"))
+    return _table(("asked", "questions", "answered with nothing"), rows)
+
+
+def _reliability(results: Results) -> list[str]:
+    """How well uncertainty follows the error, a row a set."""
+    rows = []
+    for name, entry in results["original"].items():
+        told = entry["reliability"]
+        spearman = told["spearman"]
+        rows.append(
+            (
+                f"{name} (out of domain)" if name == OUT_OF_DOMAIN else name,
+                _number(spearman["predictive_entropy"]["pixels"]),
+                _number(spearman["mutual_information"]["pixels"]),
+                _number(told["brier"]["union"]),
+                _number(told["brier"]["image"], 4),
+                _number(told["ece"]["union"]),
+                _number(told["ece"]["image"], 4),
+                _number(told["mutual_information_share"]),
+                _number(told["ranking"]),
+            )
+        )
+    header = (
+        *("set", "entropy", "mutual information", "Brier, union", "Brier, image"),
+        *("ECE, union", "ECE, image", "share of MI", "ranking of pictures"),
+    )
+    return _table(header, rows)
+
+
+def _methods(results: Results) -> list[str]:
+    """Ours beside the twin, flips and dropout, a row a set and method."""
+    rows = []
+    for name in results["original"]:
+        for method, label in METHODS.items():
+            entry = results.get(method, {}).get(name)
+            if entry is None:
+                continue
+            told = entry["reliability"]
+            rows.append(
+                (
+                    name,
+                    label,
+                    _number(entry["dsc"]["mean"]),
+                    _number(told["brier"]["union"]),
+                    _number(told["brier"]["image"], 4),
+                    _number(told["ece"]["union"]),
+                    _number(told["spearman"]["predictive_entropy"]["pixels"]),
+                    _number(told["spearman"]["mutual_information"]["pixels"]),
+                    _number(told["ranking"]),
+                )
+            )
+    header = (
+        *("set", "method", "DSC", "Brier, union", "Brier, image", "ECE, union"),
+        *("entropy", "mutual information", "ranking of pictures"),
+    )
+    return _table(header, rows)
+
+
+def _doubt(results: Results) -> list[str]:
+    """Share of cases that a doubtful prompt makes more doubtful."""
+    rows = []
+    for name, good in results["original"].items():
+        before = {(c["image"], c["target"]): c for c in good["cases"]}
+        row = [name]
+        for design in ("contradictory", "made_up"):
+            entry = results.get(design, {}).get(name)
+            if entry is None:
+                row += ["-", "-"]
+                continue
+            pairs = [(before[(c["image"], c["target"])], c) for c in entry["cases"]]
+            pairs = [(a, b) for a, b in pairs if a["prompt"] != b["prompt"]]
+            for key in ("doubt", "mean_predictive_entropy"):
+                share = np.mean([b[key] > a[key] for a, b in pairs]) if pairs else None
+                row.append("-" if share is None else f"{100 * share:.0f} %")
+        rows.append(tuple(row))
+    header = (
+        *("set", "contradictory: doubt", "contradictory: mean entropy"),
+        *("made-up word: doubt", "made-up word: mean entropy"),
+    )
+    return _table(header, rows)
+
+
+def _draw_curves(original: dict[str, dict[str, Any]]) -> None:
+    """Reliability diagram, error against entropy, and DSC against doubt."""
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
+    axes[0].plot([0, 1], [0, 1], color="0.7", linewidth=1)
+    for number, (name, entry) in enumerate(original.items()):
+        colour = f"C{number}"
+        told = entry["reliability"]
+        label = f"{name} (out of domain)" if name == OUT_OF_DOMAIN else name
+        style = {"color": colour, "label": label, "marker": ".", "linewidth": 1.2}
+        axes[0].plot(*np.array(told["calibration"])[:, :2].T, **style)
+        known = np.array([row for row in told["error_by_entropy"] if row[2] > 0.005])
+        axes[1].plot(*known[:, :2].T, **style)
+        doubt, dsc = zip(*((c["doubt"], c["dsc"]) for c in entry["cases"]), strict=True)
+        axes[2].scatter(doubt, dsc, s=6, alpha=0.6, color=colour)
+    titles = (
+        ("Reliability, union of mask and reference", "probability", "frequency"),
+        ("Error follows entropy", "predictive entropy (nats)", "mean error"),
+        ("Doubtful pictures are the bad ones", "doubt (nats a pixel)", "DSC"),
+    )
+    for axis, (title, x, y) in zip(axes, titles, strict=True):
+        axis.set(title=title, xlabel=x, ylabel=y)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[2].set_xscale("log")
+    axes[0].legend(fontsize=7, frameon=False)
+    figure.savefig(IMAGES / "reliability.png", dpi=110)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()
