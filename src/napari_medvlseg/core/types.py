@@ -38,6 +38,8 @@ class Image:
         Spatial axis that a 2D model walks along in a volume or a film.
     name : str
         For layers and files; holds no patient data.
+    facts : mapping
+        What the file's header tells, ready for JSON; nothing about the patient.
 
     Raises
     ------
@@ -53,6 +55,7 @@ class Image:
     units: str = "pixel"
     slice_axis: int = 0
     name: str = "image"
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shape = tuple(self.voxels.shape)
