@@ -48,8 +48,15 @@ def test_a_model_is_trained_measured_exported_and_used(
         *(*choices, "--json", figures),
     )
     mine = tmp_path / "mine"
-    medvlseg("models", "export", run, "--output", mine, "--figures", figures)
-    assert json.loads((mine / "figures.json").read_text())["sets"][0]["n"] == 1
+    bare = tmp_path / "bare.json"
+    medvlseg(
+        *("evaluate", "--data", tiny_set / "Kvasir", "--prompts", "class_name"),
+        *(*choices, "--json", bare),
+    )
+    medvlseg("models", "export", run, "--output", mine, "--figures", figures, bare)
+    sets = json.loads((mine / "figures.json").read_text())["sets"]
+    assert [entry["prompts"] for entry in sets] == ["original", "class_name"]
+    assert [entry["n"] for entry in sets] == [1, 1]
     picture = tiny_set / "Kvasir" / "Val_Folder" / "img" / "0.png"
     medvlseg(
         *("segment", picture, "--prompt", "polyp", "--model", mine, "--samples", "1"),

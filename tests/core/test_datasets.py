@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 from napari_medvlseg.core.config import data_folder
 from napari_medvlseg.core.datasets import find_sets, list_cases, splits_of
 from napari_medvlseg.core.errors import DatasetError
-from napari_medvlseg.core.targets import HELD_OUT, MISMATCHED, TARGETS
+from napari_medvlseg.core.targets import HELD_OUT, MADE_UP, MISMATCHED, TARGETS
 
 REAL = data_folder()
 needs_data = pytest.mark.skipif(
@@ -145,6 +145,19 @@ def test_held_out_asks_for_every_target_in_words_training_never_shows(
     assert len(cases) == 2 * len(wanted)
     assert {(case.target, case.prompt) for case in cases} == wanted
     assert not any(case.absent for case in cases)
+
+
+def test_a_made_up_word_is_asked_for_and_the_target_still_lies_there(
+    tmp_path: Path,
+) -> None:
+    root = make_set(tmp_path / "WhiteBloodCells", list("abcdefgh"))
+    cases = list_cases(root, "val", "made_up")
+    assert len(cases) == 8 * len(TARGETS["WhiteBloodCells"])
+    assert {case.prompt for case in cases} <= set(MADE_UP)
+    assert len({case.prompt for case in cases}) > 4
+    assert not any(case.absent for case in cases)
+    again = list_cases(root, "val", "made_up")
+    assert [case.prompt for case in again] == [case.prompt for case in cases]
 
 
 @pytest.mark.parametrize("dataset", TARGETS)

@@ -52,7 +52,7 @@ def test_a_true_question_names_what_is_marked() -> None:
         assert any(name in prompt.lower() for name in _names("polyp")), prompt
         assert inside == 1
     sheets = sum(prompt == seen.case.prompt for prompt, _ in questions)
-    assert 70 < sheets < 130
+    assert 50 < sheets < 110
 
 
 def test_a_normal_picture_is_mostly_asked_about_as_if_a_tumor_were_there() -> None:
@@ -73,7 +73,7 @@ def test_further_questions_are_foreign_true_or_doubtful() -> None:
         prompt, inside = further_question(seen, dice)
         answers[inside].append(prompt.lower())
     own, foreign, doubtful = answers[1.0], answers[0.0], answers[DOUBTFUL]
-    assert min(map(len, answers.values())) > 80
+    assert min(map(len, answers.values())) > 40
     assert all(any(name in prompt for name in _names("polyp")) for prompt in own)
     others = set(ELSEWHERE)
     for name in MISMATCHED["Kvasir"]:

@@ -33,15 +33,15 @@ if TYPE_CHECKING:
     Mask = npt.NDArray[np.bool_]
     Picture = npt.NDArray[np.uint8]
 
-SHEET_SHARE = 0.5
+SHEET_SHARE = 0.4
 """Of the true prompts: the authors' own, where there are any."""
 SHEET_SHARE_OF_NORMAL = 0.2
 """The same where nothing is to be found, which those prompts give away."""
 DESIGNS = ("original", "missing_location", "underdescriptive", "class_name")
-DESIGN_SHARES = (0.3, 0.1, 0.15, 0.15)
+DESIGN_SHARES = (0.2, 0.1, 0.15, 0.25)
 """Of the other prompts, written from the changed mask; the rest are paraphrases."""
 REWORDED, CONTRADICTORY, UNKNOWN = 1, 2, 3
-KIND_SHARES = (0.5, 0.2, 0.15, 0.15)
+KIND_SHARES = (0.6, 0.1, 0.15, 0.15)
 """Of the further questions: foreign ones, and the kinds above."""
 DOUBTFUL = 0.5
 """What to answer inside the mask where the words leave open whether it is meant."""

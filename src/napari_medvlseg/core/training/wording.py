@@ -158,11 +158,13 @@ def foreign_prompt(info: TargetInfo, dice: Dice) -> str:
     name = any_name(info, dice)
     if name in AMBIGUOUS:
         name = info.class_name
+    if dice.uniform() < 0.4:  # as most people ask
+        return name
     place = dice.pick(PLACES[location(dice.uniform(), dice.uniform(), 1, 1)])
     modality = info.modality if dice.uniform() < 0.5 else "image"
     size = dice.pick(("small", "large", "medium", "round", "irregular"))
     forms = (
-        *(name, f"{name} in the {modality}", f"the {name}", f"segment the {name}"),
+        *(f"{name} in the {modality}", f"the {name}", f"segment the {name}"),
         f"one {size} {name}, located in the {place} of the image",
         f"one {size} {name} in the {place} of the {modality}",
         f"{name} at the {place}",
