@@ -104,7 +104,8 @@ def describe_result(found: Segmentation) -> list[str]:
     lines = []
     for entry in told["prompts"]:
         if not entry["present"]:
-            lines.append(f'"{entry["prompt"]}": absent')
+            nearest = f"probability {entry['max_probability']:.2f} at most"
+            lines.append(f'"{entry["prompt"]}": absent, {nearest}')
             continue
         size = f"{entry['pixels']} px"
         if "volume_mm3" in entry:
@@ -113,6 +114,7 @@ def describe_result(found: Segmentation) -> list[str]:
             f'"{entry["prompt"]}": {size}, '
             f"probability {entry['mean_probability']:.3f}, mutual information "
             f"{entry['mean_mutual_information']:.4f} nats within"
+            f"{'; doubtful, look closely' if entry['doubtful'] else ''}"
         )
     if told["overlap_fraction"] > 0:
         lines.append(f"prompts overlap on {told['overlap_fraction']:.2%} of the image")

@@ -88,3 +88,15 @@ def test_less_than_the_smallest_foreground_is_absent() -> None:
     probability[0, 0, 0] = 0.9
     assert _segmentation(probability).present == (False,)
     assert _segmentation(probability, min_foreground=0.05).present == (True,)
+
+
+def test_doubt_is_the_entropy_of_a_pixel_that_is_expected_to_belong() -> None:
+    probability = np.zeros((2, 4, 5))
+    probability[0, :2] = 0.5  # five pixels are expected
+    probability[1, 0, 0] = 1.0
+    entropy = np.where(probability == 0.5, np.log(2), 0.0).astype(np.float32)
+    result = _segmentation(probability, predictive_entropy=entropy, doubtful_from=0.5)
+    assert result.doubt == pytest.approx((10 * np.log(2) / 6, 0.0), rel=1e-5)
+    assert result.doubtful == (True, False)
+    unknown = _segmentation(probability, predictive_entropy=entropy)
+    assert unknown.doubtful == (False, False)  # no level is known

@@ -80,6 +80,7 @@ def blob_steps(
             slice_axis=image.slice_axis if image.ndim == 3 else None,
             provenance={"model": model, "num_samples": done, "seed": config.seed},
             units=image.units,
+            doubtful_from=0.5,
         )
 
     for draw in range(config.num_samples):
@@ -135,6 +136,7 @@ def card(tmp_path: Path) -> ModelCard:
         concepts=concepts,
         input=InputSpec(size=64, tile=64, overlap=0.25),
         min_foreground=0.0,
+        doubtful_from=0.5,
         parameters=0,
         network={},
         figures={},

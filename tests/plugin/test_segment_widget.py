@@ -146,7 +146,25 @@ def test_each_line_gets_a_label_and_maps_of_its_own(
 def test_what_is_not_found_is_said(qtbot: QtBot, dock: SegmentWidget) -> None:
     run_and_wait(qtbot, dock, "bright blob\nnothing")
     assert "Not found: nothing" in dock.progress.status.text()
-    assert "not found: <b>nothing</b>" in dock.results.legend.text()
+    legend = dock.results.legend.text()
+    assert "not found: <b>nothing</b>" in legend
+    assert "at most" not in legend  # its probability is 0 everywhere
+
+
+def test_a_doubtful_answer_is_called_so(
+    qtbot: QtBot, viewer: Any, dock: SegmentWidget
+) -> None:
+    """A disc on black is plain; where half is half bright, no draw is sure."""
+    viewer.add_image(disc(), name="cells")
+    run_and_wait(qtbot, dock, "bright blob")
+    assert "doubtful" not in dock.results.legend.text()
+    half = disc()
+    half[:, ::2] = np.maximum(half[:, ::2], 120)
+    viewer.add_image(half, name="half")
+    dock.image.choose(viewer.layers["half"])
+    run_and_wait(qtbot, dock, "bright blob")
+    assert "bright blob: " in dock.results.legend.text()
+    assert "<b>doubtful</b>, look closely" in dock.results.legend.text()
 
 
 def test_the_threshold_labels_anew_without_the_model(

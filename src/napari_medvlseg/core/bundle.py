@@ -71,6 +71,8 @@ class ModelCard:
     input: InputSpec
     min_foreground: float
     """Smallest share of a picture's pixels that counts as found."""
+    doubtful_from: float | None
+    """A segmentation's doubt from which it is called doubtful, in nats."""
     parameters: int
     """Trained ones."""
     network: Mapping[str, Any]
@@ -160,6 +162,7 @@ def read_card(folder: Path) -> ModelCard:
             ),
             input=InputSpec(**config["input"]),
             min_foreground=float(config["min_foreground"]),
+            doubtful_from=config.get("doubtful_from"),
             parameters=int(config["parameters"]),
             network=config["network"],
             figures=_read_json(folder / FIGURES),

@@ -257,6 +257,7 @@ class _Run:
             slice_axis=self.slices.axis,
             provenance=self._provenance(),
             units=self.image.units,
+            doubtful_from=self.predictor.card.doubtful_from,
         )
 
     def _in_tiles(self, prompt: str) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import rankdata
 
+from napari_medvlseg.core.types import doubt_of
 from napari_medvlseg.core.uncertainty import MAX_BINARY_ENTROPY
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def case_reliability(
         sample=np.stack([x.ravel()[chosen] for x in (error, entropy, information)]),
         entropy=float(entropy[union].sum()),
         information=float(information[union].sum()),
-        doubt=float(entropy.sum() / (p.sum() + 1.0)),
+        doubt=doubt_of(p, entropy),
     )
 
 

@@ -155,6 +155,8 @@ class Segmentation:
         Axis of the pictures that the share is taken of; None for one picture.
     provenance : mapping
         Model id and weights hash, prompts, samples, seed, versions, time.
+    doubtful_from : float or None
+        `doubt` from which an answer is called doubtful, in nats; None if unknown.
     exclusive : bool
         Whether the classes exclude each other (softmax) or are independent questions.
     """
@@ -171,6 +173,7 @@ class Segmentation:
     slice_axis: int | None
     provenance: Mapping[str, Any]
     units: str = "pixel"
+    doubtful_from: float | None = None
     exclusive: bool = False
 
     @property
@@ -194,10 +197,43 @@ class Segmentation:
         return tuple(bool(found.any()) for found in self.masks)
 
     @property
+    def doubt(self) -> tuple[float, ...]:
+        """Predictive entropy in nats, a pixel expected to belong to each structure."""
+        return tuple(
+            doubt_of(p, entropy)
+            for p, entropy in zip(
+                self.probability, self.predictive_entropy, strict=True
+            )
+        )
+
+    @property
+    def doubtful(self) -> tuple[bool, ...]:
+        """Whether each answer should be looked at closely."""
+        return tuple(self.calls_doubtful(doubt) for doubt in self.doubt)
+
+    def calls_doubtful(self, doubt: float) -> bool:
+        """Whether an answer of this doubt should be looked at closely."""
+        return self.doubtful_from is not None and doubt >= self.doubtful_from
+
+    @property
     def overlap_fraction(self) -> float:
         """Share of pixels that more than one prompt claims."""
         claims = (self.probability > self.threshold).sum(axis=0)
         return float((claims > 1).mean())
+
+
+def doubt_of(
+    probability: npt.NDArray[np.floating[Any]],
+    predictive_entropy: npt.NDArray[np.floating[Any]],
+) -> float:
+    """Return the entropy in nats a pixel that is expected to belong to a structure.
+
+    Parameters
+    ----------
+    probability, predictive_entropy : (*spatial)
+    """
+    expected = float(probability.sum(dtype=np.float64))
+    return float(predictive_entropy.sum(dtype=np.float64)) / (expected + 1.0)
 
 
 def large_enough(

@@ -21,6 +21,8 @@ class Finding:
     prompt: str
     is_present: bool
     size: str
+    is_doubtful: bool
+    max_probability: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,9 +43,22 @@ def find(segmentation: Segmentation) -> Findings:
     count = len(segmentation.prompts)
     pixels = np.bincount(segmentation.labels.ravel(), minlength=count + 1)
     each = [
-        Finding(label, prompt, present, _size(segmentation, int(pixels[label])))
-        for label, (prompt, present) in enumerate(
-            zip(segmentation.prompts, segmentation.present, strict=True), start=1
+        Finding(
+            label,
+            prompt,
+            present,
+            _size(segmentation, int(pixels[label])),
+            doubtful,
+            float(segmentation.probability[label - 1].max()),
+        )
+        for label, (prompt, present, doubtful) in enumerate(
+            zip(
+                segmentation.prompts,
+                segmentation.present,
+                segmentation.doubtful,
+                strict=True,
+            ),
+            start=1,
         )
     ]
     return Findings(segmentation, tuple(each))

@@ -25,12 +25,14 @@ from napari_medvlseg.plugin.result_layers import KINDS, MASK, STYLES, label_colo
 
 if TYPE_CHECKING:
     from napari_medvlseg.core.types import Segmentation
-    from napari_medvlseg.plugin.findings import Findings
+    from napari_medvlseg.plugin.findings import Finding, Findings
     from napari_medvlseg.plugin.settings import Settings
 
 PERCENT = 100
 MAX_PROMPTS_UNDER_CURSOR = 4
 BAR = (32, 8)
+TELL_NEAREST_FROM = 0.1
+"""Largest probability of what was not found: below that there is nothing to tell."""
 NOTHING_UNDER_CURSOR = "Point at a result to read its values."
 
 TIPS = {
@@ -86,10 +88,7 @@ class ResultsView(QWidget):
 
     def set_findings(self, findings: Findings | None) -> None:
         """Show each prompt's colour, name and size, or that it was not found."""
-        lines = [
-            _legend_line(one.label, one.prompt, one.size if one.is_present else None)
-            for one in (findings.each if findings else ())
-        ]
+        lines = [_legend_line(one) for one in (findings.each if findings else ())]
         self.legend.setText("<br>".join(lines))
 
     def set_values(
@@ -181,12 +180,17 @@ class ResultsView(QWidget):
         self.threshold_changed.emit(threshold)
 
 
-def _legend_line(label: int, prompt: str, size: str | None) -> str:
+def _legend_line(finding: Finding) -> str:
     """Return one finding as rich text."""
-    name = html.escape(prompt)
-    if size is None:
-        return f"not found: <b>{name}</b>"
-    return f'<span style="color: {label_color(label)}">■</span> {name}: {size}'
+    name = html.escape(finding.prompt)
+    if not finding.is_present:
+        nearest = ""
+        if finding.max_probability >= TELL_NEAREST_FROM:
+            nearest = f" (probability {finding.max_probability:.2f} at most)"
+        return f"not found: <b>{name}</b>{nearest}"
+    square = f'<span style="color: {label_color(finding.label)}">■</span>'
+    caution = " — <b>doubtful</b>, look closely" if finding.is_doubtful else ""
+    return f"{square} {name}: {finding.size}{caution}"
 
 
 def _values_text(segmentation: Segmentation, voxel: tuple[int, ...]) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 from napari_medvlseg.core.errors import OutputError
 from napari_medvlseg.core.io.nifti import to_nifti
 from napari_medvlseg.core.io.read import is_nifti, stem_of
+from napari_medvlseg.core.types import doubt_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,12 +148,18 @@ def _prompt_figures(
 ) -> dict[str, Any]:
     """Return the measures of one prompt's mask."""
     count = int(mask.sum())
+    doubt = doubt_of(
+        segmentation.probability[index], segmentation.predictive_entropy[index]
+    )
     measures: dict[str, Any] = {
         "prompt": segmentation.prompts[index],
         "label": index + 1,
         "present": count > 0,
         "pixels": count,
         "labelled_pixels": int((segmentation.labels == index + 1).sum()),
+        "max_probability": float(segmentation.probability[index].max()),
+        "doubt": doubt,
+        "doubtful": segmentation.calls_doubtful(doubt),
     }
     if segmentation.units == "mm":
         voxel_mm3 = abs(float(np.linalg.det(segmentation.affine[:3, :3])))

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 MIN_FOREGROUND = 0.0003
 """Share of a picture: 20 pixels of 256 x 256."""
+DOUBTFUL_FROM = 0.5
+"""Nats."""
 TILE_OVERLAP = 0.25
 SUMMARY = (
     "Finds polyps, skin lesions, breast and brain tumours, lungs, retinal vessels, "
@@ -113,6 +115,7 @@ def _config(
             "mirror": True,
         },
         "min_foreground": MIN_FOREGROUND,
+        "doubtful_from": DOUBTFUL_FROM,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "network": {"architecture": "compact", "config": network.config.to_dict()},
         "text_encoder": {
