@@ -280,6 +280,18 @@ def _models(commands: argparse._SubParsersAction[_Parser]) -> None:
         metavar="FILE",
         help="What medvlseg evaluate --json wrote, for the card",
     )
+    export.add_argument(
+        "--blend",
+        metavar="MODEL",
+        help="Average the run's weights with a model's: the one it started from",
+    )
+    export.add_argument(
+        "--share",
+        type=float,
+        default=0.5,
+        metavar="NUMBER",
+        help="Of the run's weights in that average [0.5]",
+    )
 
 
 def _caption(commands: argparse._SubParsersAction[_Parser]) -> None:

@@ -47,10 +47,11 @@ def run_show(options: argparse.Namespace) -> int:
 
 def run_export(options: argparse.Namespace) -> int:
     """Make a bundle of a training run."""
-    from napari_medvlseg.core.training.export import export_bundle
+    from napari_medvlseg.core.training.export import Blend, export_bundle
 
+    blend = Blend(options.blend, options.share) if options.blend else None
     figures = _read_figures(options.figures) if options.figures else None
-    export_bundle(options.run, options.output, figures)
+    export_bundle(options.run, options.output, figures, blend)
     say(f"bundle written to {options.output}; use it with --model {options.output}")
     return 0
 

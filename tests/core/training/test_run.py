@@ -18,7 +18,7 @@ from napari_medvlseg.core.errors import CheckpointError, DatasetError
 from napari_medvlseg.core.models.build import build_network
 from napari_medvlseg.core.models.compact import Compact, CompactOutput, Pyramid
 from napari_medvlseg.core.training.config import TrainConfig
-from napari_medvlseg.core.training.export import export_bundle
+from napari_medvlseg.core.training.export import Blend, export_bundle
 from napari_medvlseg.core.training.run import CHECKPOINT, _Run, train_steps
 from napari_medvlseg.core.training.samples import epoch_order, load_samples
 
@@ -142,6 +142,30 @@ def test_an_exported_run_answers(finished: Path, tmp_path: Path) -> None:
     assert result.provenance["model"] == "mine"
     text = (tmp_path / "mine" / "card.md").read_text()
     assert "| Kvasir | original | 1 | 0.250 ± 0.000 | 0.500 ± 0.000 |" in text
+
+
+def test_a_bundle_can_lie_between_a_run_and_what_it_started_from(
+    finished: Path, tmp_path: Path
+) -> None:
+    export_bundle(finished, tmp_path / "mine", blend=Blend("compact", 0.25))
+    found = build_network(model_card(str(tmp_path / "mine"))).state_dict()
+    run = torch.load(finished / CHECKPOINT, weights_only=True)["average"]
+    start = build_network(model_card("compact")).state_dict()
+    for name, value in run.items():
+        if value.is_floating_point():
+            expected = 0.75 * start[name] + 0.25 * value
+            torch.testing.assert_close(
+                found[name], expected, atol=1e-3, rtol=2e-3, msg=name
+            )
+    config = json.loads((tmp_path / "mine" / "config.json").read_text())
+    told = config["training"]["blend"]
+    assert told == {"weights_sha256": model_card("compact").sha256, "share": 0.25}
+
+
+def test_a_share_beyond_the_whole_is_refused(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="from 0 to 1"):
+        export_bundle(finished, tmp_path / "mine", blend=Blend("compact", 1.5))
+    assert not (tmp_path / "mine").exists()
 
 
 def test_a_run_without_a_checkpoint_cannot_be_exported(tmp_path: Path) -> None:

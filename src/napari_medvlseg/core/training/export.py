@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from safetensors.torch import save
@@ -13,8 +13,9 @@ from napari_medvlseg.core.backbones.minilm import (
     TOKENIZER_SHA256,
     WEIGHTS_SHA256,
 )
-from napari_medvlseg.core.bundle import FIGURES, write_bundle
+from napari_medvlseg.core.bundle import FIGURES, model_card, write_bundle
 from napari_medvlseg.core.errors import CheckpointError
+from napari_medvlseg.core.models.build import build_network
 from napari_medvlseg.core.models.compact import Compact, CompactConfig
 from napari_medvlseg.core.targets import TARGETS
 from napari_medvlseg.core.training.card import card_markdown
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+
+    from napari_medvlseg.core.bundle import ModelCard
 
 MIN_FOREGROUND = 0.0003
 """Share of a picture: 20 pixels of 256 x 256."""
@@ -55,8 +58,24 @@ EXAMPLES = {
 """A prompt that works for each class."""
 
 
+class Blend(NamedTuple):
+    """The weights of a model to average a run's with.
+
+    Weights between those that a run started from and those that it came to often do
+    better on other scanners than either (Wortsman et al., CVPR 2022).
+    """
+
+    bundle: str
+    """A model id or a bundle's folder."""
+    share: float
+    """Of the run's weights, 0 to 1."""
+
+
 def export_bundle(
-    run: Path, folder: Path, figures: Mapping[str, Any] | None = None
+    run: Path,
+    folder: Path,
+    figures: Mapping[str, Any] | None = None,
+    blend: Blend | None = None,
 ) -> None:
     """Write the averaged weights of a run, in half precision, as a bundle.
 
@@ -68,11 +87,13 @@ def export_bundle(
         Of the bundle; its name is the model's id.
     figures : mapping, optional
         Of `medvlseg evaluate`, for ``figures.json`` and the card.
+    blend : Blend, optional
+        What to average the run's weights with.
 
     Raises
     ------
     CheckpointError
-        If the run has no checkpoint.
+        If the run has no checkpoint, or cannot be blended with that bundle.
     OutputError
         If the disk refuses.
     """
@@ -85,9 +106,15 @@ def export_bundle(
     network = Compact(
         CompactConfig(noise_form=settings["noise_form"], dropout=settings["dropout"])
     )
-    network.load_state_dict(state["average"])
+    told: dict[str, Any] = {**settings, "steps": state["step"]}
+    if blend is None:
+        network.load_state_dict(state["average"])
+    else:
+        other = model_card(blend.bundle)
+        network.load_state_dict(_blended(state["average"], other, blend.share))
+        told["blend"] = {"weights_sha256": other.sha256, "share": blend.share}
     measured = dict(figures or {"note": f"not measured; see {FIGURES}"})
-    config = _config(folder.name, network, state)
+    config = _config(folder.name, network, told)
     write_bundle(
         folder,
         weights=save(_half(network.state_dict())),
@@ -97,8 +124,29 @@ def export_bundle(
     )
 
 
+def _blended(
+    state: Mapping[str, Tensor], other: ModelCard, share: float
+) -> dict[str, Tensor]:
+    """Return the average of a run's weights and a bundle's."""
+    if not 0 <= share <= 1:
+        msg = f"expected a share of the run's weights from 0 to 1, got {share}"
+        raise CheckpointError(msg)
+    theirs = build_network(other).state_dict()
+    if {k: v.shape for k, v in theirs.items()} != {
+        k: v.shape for k, v in state.items()
+    }:
+        msg = f"{other.path}: expected the run's own network, got another; "
+        raise CheckpointError(msg + "blend it with the model that it started from")
+    return {
+        name: torch.lerp(theirs[name], value, share)
+        if value.is_floating_point()
+        else value
+        for name, value in state.items()
+    }
+
+
 def _config(
-    model_id: str, network: Compact, state: Mapping[str, Any]
+    model_id: str, network: Compact, training: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return what ``config.json`` holds."""
     return {
@@ -124,7 +172,7 @@ def _config(
             "weights_sha256": WEIGHTS_SHA256,
             "tokenizer_sha256": TOKENIZER_SHA256,
         },
-        "training": {**state["config"], "steps": state["step"]},
+        "training": dict(training),
     }
 
 
