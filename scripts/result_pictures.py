@@ -49,9 +49,10 @@ def main() -> None:
     """Draw both."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
+    data = parser.parse_args().data
     predictor = Predictor.load("compact")
     _draw_cases(predictor)
-    _draw_counts(parser.parse_args().data, predictor)
+    _draw_counts(data, predictor)
 
 
 def _draw_cases(predictor: Predictor) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 MIN_FOREGROUND = 0.0003
 """Share of a picture: 20 pixels of 256 x 256."""
-DOUBTFUL_FROM = 0.5
+DOUBTFUL_FROM = 0.7
 """Nats."""
 TILE_OVERLAP = 0.25
 SUMMARY = (
