@@ -212,28 +212,25 @@ def _doubt(results: Results) -> list[str]:
 
 
 def _draw_curves(original: dict[str, dict[str, Any]]) -> None:
-    """Reliability diagram, error against entropy, and DSC against doubt."""
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
-    axes[0].plot([0, 1], [0, 1], color="0.7", linewidth=1)
+    """Error against entropy, and DSC against doubt."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
     for number, (name, entry) in enumerate(original.items()):
         colour = f"C{number}"
         told = entry["reliability"]
         label = f"{name} (out of domain)" if name == OUT_OF_DOMAIN else name
         style = {"color": colour, "label": label, "marker": ".", "linewidth": 1.2}
-        axes[0].plot(*np.array(told["calibration"])[:, :2].T, **style)
         known = np.array([row for row in told["error_by_entropy"] if row[2] > 0.005])
-        axes[1].plot(*known[:, :2].T, **style)
+        axes[0].plot(*known[:, :2].T, **style)
         doubt, dsc = zip(*((c["doubt"], c["dsc"]) for c in entry["cases"]), strict=True)
-        axes[2].scatter(doubt, dsc, s=6, alpha=0.6, color=colour)
+        axes[1].scatter(doubt, dsc, s=6, alpha=0.6, color=colour)
     titles = (
-        ("Reliability, union of mask and reference", "probability", "frequency"),
         ("Error follows entropy", "predictive entropy (nats)", "mean error"),
         ("Doubtful pictures are the bad ones", "doubt (nats a pixel)", "DSC"),
     )
     for axis, (title, x, y) in zip(axes, titles, strict=True):
         axis.set(title=title, xlabel=x, ylabel=y)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[2].set_xscale("log")
+    axes[1].set_xscale("log")
     axes[0].legend(fontsize=7, frameon=False)
     figure.savefig(IMAGES / "reliability.png", dpi=110)
     plt.close(figure)

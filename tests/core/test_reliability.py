@@ -106,22 +106,19 @@ def test_a_correlation_with_a_constant_is_not_defined() -> None:
     assert spearman([1, 2, 2, 5], [1, 3, 3, 9]) == pytest.approx(1.0)
 
 
-def test_the_curves_tell_what_the_bins_hold() -> None:
+def test_the_curve_tells_the_error_by_entropy() -> None:
     p, information, reference = _case(2, (200, 200))
     entropy, mask = _entropy(p), p > 0.5
     case = case_reliability(p, (entropy, information), mask, reference)
     told = summarise_reliability([case], [0.5])
     union = mask | reference
-    inside = union & (p * BINS >= 3) & (p * BINS < 4)
-    row = told["calibration"][3]
-    assert row[0] == pytest.approx(p[inside].mean(), abs=1e-4)
-    assert row[1] == pytest.approx(reference[inside].mean(), abs=1e-4)
-    assert row[2] == pytest.approx(inside.sum() / union.sum(), abs=1e-4)
-    assert sum(row[2] for row in told["calibration"]) == pytest.approx(1)
     by_entropy = np.array(told["error_by_entropy"])
     assert by_entropy[:, 2].sum() == pytest.approx(1)
     assert (np.diff(by_entropy[:, 0]) > 0).all()
     mean_error = np.abs(p - reference)[union].mean()
     weighted = (by_entropy[:, 1] * by_entropy[:, 2]).sum()
     assert weighted == pytest.approx(mean_error, abs=0.02)  # of 2000 pixels
-    assert summarise_reliability([], [])["calibration"] == []
+    doubtful = union & (entropy > np.log(2) * (BINS - 1) / BINS)
+    assert by_entropy[-1, 0] == pytest.approx(entropy[doubtful].mean(), abs=0.01)
+    assert by_entropy[-1, 2] == pytest.approx(doubtful.sum() / union.sum(), abs=0.05)
+    assert summarise_reliability([], [])["error_by_entropy"] == []

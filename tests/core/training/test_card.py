@@ -28,12 +28,14 @@ def test_other_wordings_stand_in_a_table_of_their_own() -> None:
         _entry("original", 0.9),
         _entry("class_name", 0.8),
         _entry("mismatched", 0.975, absent=0.975),
+        {**_entry("original", 0.7), "set": "ISIC"},
     ]
     text = card_markdown(CONFIG, {"sets": sets})
     assert "| Kvasir | original | 1 | 0.900 | 0.900 |" in text
     assert "| Kvasir | class_name | 1 |" not in text
     assert "| set | class_name | mismatched |" in text
     assert "| Kvasir | 0.800 | 97.5 % |" in text
+    assert "| ISIC | - | - |" not in text  # only asked as it is
 
 
 def test_without_other_wordings_there_is_no_such_table() -> None:

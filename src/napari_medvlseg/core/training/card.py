@@ -69,9 +69,10 @@ def card_markdown(config: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
         "## Limits",
         "",
         "English prompts. It was taught to find nothing where a prompt names what the",
-        "picture does not show, but it can still draw a mask there; look at the",
-        "uncertainty maps. It knows no other organs, and saw no children's pictures,",
-        "rare scanners or artefacts beyond those in the sets above.",
+        "picture does not show, but it can still draw a mask there, and it can find",
+        "nothing where there is something, on other scanners than those it saw above",
+        "all; look at the uncertainty maps. It knows no other organs, and saw no",
+        "children's pictures, rare scanners or artefacts beyond those in the sets above.",
         "",
     ]
     return "\n".join(lines)
@@ -108,7 +109,8 @@ def _wording_lines(sets: list[Mapping[str, Any]]) -> list[str]:
     rows = []
     for name in dict.fromkeys(name for name, _ in found):
         cells = [_cell(found.get((name, design))) for design in designs]
-        rows.append(f"| {' | '.join((name, *cells))} |")
+        if any(cell != "-" for cell in cells):
+            rows.append(f"| {' | '.join((name, *cells))} |")
     return [
         "",
         "Asked otherwise: mean DSC, and for `mismatched` (prompts for what other sets",
