@@ -72,7 +72,8 @@ def card_markdown(config: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
         "picture does not show, but it can still draw a mask there, and it can find",
         "nothing where there is something, on other scanners than those it saw above",
         "all; look at the uncertainty maps. It knows no other organs, and saw no",
-        "children's pictures, rare scanners or artefacts beyond those in the sets above.",
+        "children's pictures, rare scanners or artefacts beyond those in the sets",
+        "above.",
         "",
     ]
     return "\n".join(lines)
