@@ -158,6 +158,12 @@ MISMATCHED: Mapping[str, tuple[str, ...]] = {
 """Class names of other sets that no image of a set shows: a cell is a cell in both."""
 
 
+def foreign_names(dataset: str) -> tuple[str, ...]:
+    """Return the class names that no image of a set shows; all, for other sets."""
+    every = (info.class_name for infos in TARGETS.values() for info in infos)
+    return MISMATCHED.get(dataset) or tuple(dict.fromkeys(every))
+
+
 HELD_OUT: Mapping[str, tuple[str, ...]] = {
     "breast tumor": ("breast lump", "lump in the breast"),
     "polyp": ("growth in the bowel", "bowel polyp"),

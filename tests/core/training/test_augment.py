@@ -11,6 +11,7 @@ import torch
 from napari_medvlseg.core.captions import describe
 from napari_medvlseg.core.training.augment import (
     Pose,
+    appearance_reach,
     aspect_range,
     draw_pose,
     mirror_words,
@@ -119,3 +120,16 @@ def test_appearance_stays_in_range_and_repeats_with_its_seed() -> None:
     assert float(first.abs().max()) <= 1.0
     changed = np.abs((first - images).numpy()).mean()
     assert 0.005 < changed < 0.5
+
+
+def test_ultrasound_changes_further_than_other_pictures() -> None:
+    """The same draws, on a grey picture without noise to sharpen or blur."""
+    assert appearance_reach("BUSI") > appearance_reach("Kvasir") == 1.0
+    images = torch.zeros(40, 3, 16, 16)
+    changed = [
+        shift_appearance(images, torch.Generator().manual_seed(2), [reach] * 40)
+        for reach in (1.0, appearance_reach("BUSI"))
+    ]
+    near, far = (each.mean(dim=(1, 2, 3)).std() for each in changed)
+    assert far > 1.4 * near
+    assert float(changed[1].abs().max()) <= 1.0

@@ -62,8 +62,9 @@ def test_a_normal_picture_is_mostly_asked_about_as_if_a_tumor_were_there() -> No
     prompts = [true_question(seen, dice).prompt for _ in range(400)]
     telling = [p for p in prompts if p.lower().startswith(("no ", "there is no"))]
     assert 0 < len(telling) < 0.4 * len(prompts)
-    assert any("located in the" in prompt for prompt in prompts)
-    assert any(prompt in _names("breast tumor") for prompt in prompts)
+    bare = [prompt for prompt in prompts if prompt.lower() in _names("breast tumor")]
+    assert len(bare) > 0.4 * len(prompts)
+    assert not any("located in the" in prompt for prompt in prompts)
 
 
 def test_further_questions_are_foreign_true_or_doubtful() -> None:

@@ -20,6 +20,8 @@ SCALES = (0.75, 1.35)
 ASPECT, ULTRASOUND_ASPECT = 0.15, 0.5
 """Largest logarithm of width over height by which a picture is stretched: scanners
 show ultrasound in windows of any form, and the network sees all of them as squares."""
+ULTRASOUND_REACH = 1.8
+"""Its changes of gain, gamma, sharpness and speckle, as a multiple of the others'."""
 GAIN_GRID = 4
 """Nodes a side of the smooth change of gain: coils, sound beams, lamps."""
 UPRIGHT = frozenset({"BUSI", "ChestXrayLungs"})
@@ -52,6 +54,11 @@ def draw_pose(generator: torch.Generator, *, upright: bool) -> Pose:
 def aspect_range(dataset: str) -> float:
     """Return the largest logarithm of the stretch of a set's pictures."""
     return ULTRASOUND_ASPECT if dataset in {"BUSI", "BUSBRA"} else ASPECT
+
+
+def appearance_reach(dataset: str) -> float:
+    """Return how far a set's pictures are changed: ultrasound scanners differ most."""
+    return ULTRASOUND_REACH if dataset in {"BUSI", "BUSBRA"} else 1.0
 
 
 def warp(
@@ -104,15 +111,21 @@ def warp(
     return warped[:, :3] - 1, (warped[:, 3:] > 0.5).float()
 
 
-def shift_appearance(images: Tensor, generator: torch.Generator) -> Tensor:
+def shift_appearance(
+    images: Tensor, generator: torch.Generator, reach: Sequence[float] = ()
+) -> Tensor:
     """Change gain, gamma, colour, sharpness, resolution, speckle and noise of a batch.
 
     Parameters
     ----------
     images : (B, 3, H, W)
         In [-1, 1].
+    generator : torch.Generator
+    reach : B floats, optional
+        How far, for each picture; 1 by default.
     """
     count = images.shape[0]
+    far = torch.tensor(reach or [1.0] * count)[:, None, None, None]
 
     def uniform(low: float, high: float, channels: int = 1) -> Tensor:
         draw = torch.rand(count, channels, 1, 1, generator=generator)
@@ -123,21 +136,22 @@ def shift_appearance(images: Tensor, generator: torch.Generator) -> Tensor:
     def sometimes(share: float) -> Tensor:
         return (torch.rand(count, 1, 1, 1, generator=generator) < share).float()
 
-    unit = unit ** uniform(0.65, 1.5)
+    unit = unit ** uniform(0.65, 1.5) ** far
     balance = 1 + sometimes(0.7) * (uniform(0.9, 1.1, 3) - 1)
-    unit = unit * uniform(0.75, 1.25) * balance + uniform(-0.08, 0.08)
+    unit = unit * uniform(0.75, 1.25) ** far * balance + uniform(-0.08, 0.08)
     nodes = torch.randn(count, 1, GAIN_GRID, GAIN_GRID, generator=generator)
     field = functional.interpolate(nodes, unit.shape[-2:], mode="bicubic")
-    unit = unit * (sometimes(0.5) * 0.2 * field).exp()
+    unit = unit * (sometimes(0.5) * 0.2 * far * field).exp()
     blurred = functional.avg_pool2d(
         unit, 3, stride=1, padding=1, count_include_pad=False
     )
-    unit = torch.lerp(unit, blurred, uniform(-0.6, 1.0))
+    softness = (uniform(-0.6, 1.0) * far).clamp(max=1)
+    unit = torch.lerp(unit, blurred, softness)
     coarse = functional.avg_pool2d(unit, 2)
     coarse = functional.interpolate(coarse, unit.shape[-2:], mode="bilinear")
     unit = torch.lerp(unit, coarse, sometimes(0.2))
     grains = torch.randn(count, 1, *coarse.shape[-2:], generator=generator)
-    unit = unit * (1 + sometimes(0.3) * uniform(0.0, 0.15) * grains)
+    unit = unit * (1 + sometimes(0.3) * uniform(0.0, 0.15) * far * grains)
     strength = uniform(0.0, 0.03)
     unit = unit + strength * torch.randn(unit.shape, generator=generator)
     return unit.clamp(0, 1) * 2 - 1

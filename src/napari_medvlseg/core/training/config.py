@@ -38,6 +38,10 @@ class TrainConfig:
     fold: bool = False
     """Whether batch normalisation keeps its statistics: quicker, and good for small
     batches, but for a model that has learnt them."""
+    strangers: tuple[str, ...] = ("CardiacCine", "Hippocampus")
+    """Folders of volumes whose slices show nothing that is asked for."""
+    strangers_per_volume: int = 2
+    """Slices of each."""
     side_weight: float = 4.0
     """Loss weight of questions that only the word left or right decides."""
     sizes: tuple[int, ...] = (192,) * 6 + (224,) * 6 + (256,) * 8
@@ -67,6 +71,8 @@ class TrainConfig:
             "Nuclei": 0.35,
             "WhiteBloodCells": 0.7,
             "RetinaVessels": 6.0,
+            "CardiacCine": 0.5,
+            "Hippocampus": 0.2,
         }
     )
     """Samples an epoch from each set, as a share of its cases; sets absent here: 1."""

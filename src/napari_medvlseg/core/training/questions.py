@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from napari_medvlseg.core.captions import MANY, caption_case, describe, names_a_side
-from napari_medvlseg.core.targets import MISMATCHED, TARGETS
+from napari_medvlseg.core.targets import TARGETS, foreign_names
 from napari_medvlseg.core.training.augment import mirror_words
 from napari_medvlseg.core.training.wording import (
     ELSEWHERE,
+    SHOWN,
+    VAGUE,
     Dice,
     any_name,
     foreign_prompt,
@@ -43,6 +45,8 @@ DESIGN_SHARES = (0.2, 0.1, 0.15, 0.25)
 REWORDED, CONTRADICTORY, UNKNOWN = 1, 2, 3
 KIND_SHARES = (0.6, 0.1, 0.15, 0.15)
 """Of the further questions: foreign ones, and the kinds above."""
+VAGUE_SHARE = 0.3
+"""Of the lesions asked for in pictures of other kinds: names without an organ."""
 DOUBTFUL = 0.5
 """What to answer inside the mask where the words leave open whether it is meant."""
 
@@ -72,14 +76,20 @@ class Seen(NamedTuple):
 
 
 def true_question(seen: Seen, dice: Dice) -> Question:
-    """Ask for what is marked: in the authors' words, or in some of our own."""
+    """Ask for what is marked: in the authors' words, or in some of our own.
+
+    A picture without anything to find is asked about by bare names, as if it were
+    there: sheets that describe what lies where are to be believed.
+    """
+    if seen.case.absent:
+        return Question(_foreign_prompt(seen, dice), 0.0)
     sheet = seen.case.prompt
     there = bool(seen.mask.any())
     share = SHEET_SHARE if there else SHEET_SHARE_OF_NORMAL
     if sheet is not None and dice.uniform() < share:
         return Question(mirror_words(sheet, seen.pose), 1.0)
-    if not there and dice.uniform() < 0.5:  # described as if it were there
-        return Question(foreign_prompt(seen.info, dice), 1.0)
+    if not there and dice.uniform() < 0.5:
+        return Question(any_name(seen.info, dice, vague=0.15), 1.0)
     return Question(_written_prompt(seen, dice), 1.0)
 
 
@@ -87,7 +97,7 @@ def further_question(seen: Seen, dice: Dice) -> Question:
     """Ask for something else, or for the same in a doubtful way."""
     shares = torch.tensor(KIND_SHARES)
     kind = int(torch.multinomial(shares, 1, generator=dice.generator))
-    if kind == REWORDED:
+    if kind == REWORDED and not seen.case.absent:
         return Question(_written_prompt(seen, dice), 1.0)
     if kind == CONTRADICTORY:
         wrong = _contradictory_prompt(seen, dice)
@@ -125,12 +135,15 @@ def _contradictory_prompt(seen: Seen, dice: Dice) -> str | None:
 
 def _foreign_prompt(seen: Seen, dice: Dice) -> str:
     """Word a prompt for something that no picture of this set shows."""
-    others = MISMATCHED[seen.case.dataset]
+    dataset = seen.case.dataset
     if dice.uniform() < 0.2:
-        name = dice.pick(ELSEWHERE)
+        shown = SHOWN.get(dataset, ())
+        name = dice.pick([name for name in ELSEWHERE if name not in shown])
         return dice.pick((name, f"the {name}", f"{name} in the image", f"one {name}"))
-    name = dice.pick(others)
+    name = dice.pick(foreign_names(dataset))
     info = next(i for infos in TARGETS.values() for i in infos if i.class_name == name)
+    if seen.case.absent and name in VAGUE and dice.uniform() < VAGUE_SHARE:
+        return dice.pick(VAGUE[name])
     return foreign_prompt(info, dice)
 
 

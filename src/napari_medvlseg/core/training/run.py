@@ -32,6 +32,7 @@ from napari_medvlseg.core.training.samples import (
     batches,
     epoch_order,
     load_samples,
+    load_strangers,
     make_batch,
 )
 from napari_medvlseg.core.training.validate import validation_dsc
@@ -103,6 +104,9 @@ class _Run:
         self.output = output
         output.mkdir(parents=True, exist_ok=True)
         self.train, self.validation = _load(data)
+        self.train += load_strangers(
+            data, config.strangers, config.strangers_per_volume
+        )
         self.text = _TextCache()
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(config.seed)

@@ -16,6 +16,7 @@ from napari_medvlseg.core.preprocess.pixels import to_network_range
 from napari_medvlseg.core.training.augment import (
     UPRIGHT,
     Pose,
+    appearance_reach,
     aspect_range,
     draw_pose,
     shift_appearance,
@@ -26,10 +27,11 @@ from napari_medvlseg.core.training.questions import (
     further_question,
     true_question,
 )
+from napari_medvlseg.core.training.strangers import slices_of
 from napari_medvlseg.core.training.wording import Dice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -86,6 +88,15 @@ def load_samples(root: Path, split: str) -> list[Sample]:
     return samples
 
 
+def load_strangers(root: Path, sets: Sequence[str], per_volume: int) -> list[Sample]:
+    """Read slices of volumes that show nothing of what any set marks."""
+    samples = []
+    for case, picture in slices_of(root, sets, per_volume):
+        small = _shrink(picture, case.dataset)
+        samples.append(Sample(case, small, np.zeros(small.shape[:2], np.bool_)))
+    return samples
+
+
 def epoch_order(
     samples: list[Sample],
     weights: Mapping[str, float],
@@ -108,7 +119,8 @@ def epoch_order(
     chosen: list[int] = []
     groups: dict[tuple[str, bool], list[int]] = {}
     for index, sample in enumerate(samples):
-        key = sample.case.dataset, not sample.mask.any()
+        normal = not (sample.case.absent or sample.mask.any())
+        key = sample.case.dataset, normal
         groups.setdefault(key, []).append(index)
     for (name, normal), members in sorted(groups.items()):
         weight = weights.get(name, 1.0) * (normal_weight if normal else 1.0)
@@ -150,10 +162,10 @@ def make_batch(
     names = [sample.case.dataset for sample in chosen]
     poses = [draw_pose(generator, upright=name in UPRIGHT) for name in names]
     poses = [_keep_laterality(s, pose) for s, pose in zip(chosen, poses, strict=True)]
-    images, masks = warp(
-        images, masks, poses, size, generator, [aspect_range(name) for name in names]
-    )
-    images = shift_appearance(images, generator)
+    aspects = [aspect_range(name) for name in names]
+    images, masks = warp(images, masks, poses, size, generator, aspects)
+    reach = [appearance_reach(name) for name in names]
+    images = shift_appearance(images, generator, reach)
     dice = Dice(generator)
     seen = [_seen(*case) for case in zip(chosen, images, masks, poses, strict=True)]
     first = [true_question(each, dice) for each in seen]
@@ -163,13 +175,14 @@ def make_batch(
     second = [further_question(seen[i], dice) for i in more]
     rows = torch.tensor([*range(len(chosen)), *more])
     inside = torch.tensor([question.inside for question in (*first, *second)])
+    absent = torch.tensor([sample.case.absent for sample in chosen])
     sided = [names_a_side(chosen[i].case.info.class_name) for i in rows.tolist()]
     return Batch(
         images=images,
         again=rows[len(chosen) :],
         masks=masks[rows] * inside[:, None, None, None],
         prompts=[question.prompt for question in (*first, *second)],
-        matched=torch.arange(len(rows)) < len(chosen),
+        matched=(torch.arange(len(rows)) < len(chosen)) & ~absent[rows],
         sided=torch.tensor(sided) & (inside == 1),
     )
 

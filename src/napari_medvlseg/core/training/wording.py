@@ -77,6 +77,8 @@ ELSEWHERE = (
     *("car", "dog", "tree", "house", "letter", "hand", "face", "pizza"),
 )
 """What no picture of any set is asked for, or shows."""
+SHOWN: Mapping[str, tuple[str, ...]] = {"CardiacCine": ("heart",)}
+"""But for these."""
 _SYLLABLES = (
     *("bra", "zil", "quo", "fem", "tup", "nor", "gix", "vel", "dra", "mok", "lis"),
     *("pra", "wen", "sto", "rik", "ul", "ab", "ost", "ing", "oid", "ar", "eth", "yx"),
