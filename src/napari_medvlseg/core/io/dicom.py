@@ -73,14 +73,12 @@ def _layout(path: Path, files: list[DicomFile]) -> Layout:
     """Find out what files make together; name the path where they make nothing."""
     frames = frames_of(files)
     try:
-        with np.errstate(all="ignore"):
+        with damage_told(path), np.errstate(all="ignore"):
             layout = layout_of(frames)
-    except GeometryError as error:
-        msg = f"{path}: {error}"
-        raise GeometryError(msg) from error
-    except UnsupportedFormatError as error:
-        msg = f"{path}: {error}"
-        raise UnsupportedFormatError(msg) from error
+    except (GeometryError, UnsupportedFormatError) as error:
+        text = str(error)
+        told = text if str(path) in text else f"{path}: {text}"
+        raise type(error)(told) from error
     uneven = layout.facts.get("uneven_spacing_mm")
     if uneven is not None:
         _logger.warning(

@@ -48,7 +48,7 @@ def modality(header: Any) -> str:
 def series_number(header: Any) -> int | None:
     """Return the number of a series, None where it has none."""
     number = header.get("SeriesNumber")
-    return None if number in (None, "") else int(number)
+    return int(number) if isinstance(number, int) else None
 
 
 def cleaned(text: object, header: Any) -> str:

@@ -64,7 +64,8 @@ def is_dicom(path: Path) -> bool:
 def damage_told(path: Path) -> Iterator[None]:
     """Turn what pydicom raises on a damaged file into one sentence.
 
-    The reason is told by its kind only: its words may quote the patient's data.
+    The reason is told by its kind only, and pydicom's own warnings and log are
+    silenced: their words may quote the patient's data.
 
     Raises
     ------
@@ -73,6 +74,9 @@ def damage_told(path: Path) -> Iterator[None]:
     """
     from pydicom.errors import BytesLengthException, InvalidDicomError
 
+    log = logging.getLogger("pydicom")
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -83,6 +87,8 @@ def damage_told(path: Path) -> Iterator[None]:
             f"({type(error).__name__}); export it again"
         )
         raise UnsupportedFormatError(msg) from error
+    finally:
+        log.setLevel(level)
 
 
 def read_file(path: Path) -> DicomFile:
@@ -93,10 +99,9 @@ def read_file(path: Path) -> DicomFile:
     UnsupportedFormatError
         If it is damaged, an index, or an object without a picture to segment.
     """
-    header = _read_header(path)
-    reason = _why_no_picture(header)
-    if reason:
-        msg = f"{path}: expected a DICOM image, got {reason}; name an image or a folder"
+    header, flaw = _read_header(path)
+    if flaw:
+        msg = f"{path}: expected a DICOM image, got {flaw}; name an image or a folder"
         raise UnsupportedFormatError(msg)
     return DicomFile(path, header)
 
@@ -110,8 +115,8 @@ def picture_files(folder: Path) -> list[DicomFile]:
     files = []
     for path in dicom_paths(folder):
         try:
-            header = _read_header(path)
-            if not _why_no_picture(header):
+            header, flaw = _read_header(path)
+            if not flaw:
                 files.append(DicomFile(path, header))
         except UnsupportedFormatError as error:
             _logger.warning("passed over %s", error)
@@ -126,8 +131,8 @@ def dicom_paths(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _read_header(path: Path) -> Any:
-    """Read everything before the pixels, each value that is used being sound."""
+def _read_header(path: Path) -> tuple[Any, str]:
+    """Read everything before the pixels; say what it is if it has no picture."""
     with damage_told(path):
         import pydicom
 
@@ -138,8 +143,9 @@ def _read_header(path: Path) -> Any:
             )
             raise UnsupportedFormatError(msg)
         header = pydicom.dcmread(path, stop_before_pixels=True)
-        _ = header.get("Rows"), header.get("SeriesInstanceUID")
-        return header
+        for keyword in ("SeriesInstanceUID", "SeriesNumber", "SeriesDescription"):
+            header.get(keyword)  # a value that cannot be read is told now
+        return header, _why_no_picture(header)
 
 
 def _is_bomb(path: Path) -> bool:

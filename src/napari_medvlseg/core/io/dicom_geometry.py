@@ -28,7 +28,7 @@ Scanners round positions, which moves a plane by some hundredths of a spacing. A
 that is missing anywhere but at an end moves at least one other by half a spacing,
 whatever their number, so a tenth tells the two apart.
 """
-TELL_UNEVEN_FROM = 0.01
+TELL_UNEVEN_FROM = 0.02
 """In slice spacings: less is rounding and not worth a word."""
 SAME_PLACE = 0.01
 """In pixels: planes closer than this lie in one place."""

@@ -76,7 +76,7 @@ def syntax_name(header: Any) -> str:
 
 def check_decodable(header: Any, path: Path) -> None:
     """Raise `UnsupportedFormatError` if pixels are of a kind that is not read."""
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
 
     kind = photometric(header)
     if kind not in (*GREY, *COLOUR):
@@ -98,12 +98,12 @@ def _fill(
 ) -> Pixels:
     """Decode the frames of one file to their places; the first makes the array."""
     import pydicom
-    from pydicom.pixels import iter_pixels
+    from pydicom.pixels.utils import iter_pixels
 
     path = frames[places[0]].file.path
     with damage_told(path):
+        check_decodable(frames[places[0]].file.header, path)
         dataset = pydicom.dcmread(path)
-        check_decodable(dataset, path)
         pictures = iter_pixels(dataset, indices=[frames[k].index for k in places])
         try:
             for place, pixels in zip(places, pictures, strict=True):
@@ -161,19 +161,33 @@ def _real_values(pixels: Pixels, frame: Frame) -> Pixels:
         return _look_up_colours(pixels, header) if "PALETTE" in kind else pixels
     inverted = kind == "MONOCHROME1"
     if header.get("ModalityLUTSequence"):
-        from pydicom.pixels import apply_modality_lut
-
-        values = np.asarray(apply_modality_lut(pixels, header))
-        bits = int(header.ModalityLUTSequence[0].LUTDescriptor[2])
-        return _inverted(values, (0, 2**bits - 1)) if inverted else values
+        item = header.ModalityLUTSequence[0]
+        values = _looked_up(pixels, item, header)
+        highest = 2 ** int(item.LUTDescriptor[2]) - 1
+        return _inverted(values, (0, highest)) if inverted else values
     if inverted:
         pixels = _inverted(pixels, _stored_range(header))
     return _rescaled(pixels, frame)
 
 
+def _looked_up(pixels: Pixels, item: Any, header: Any) -> Pixels:
+    """Return what stored numbers stand for by a table of 8 to 16 bits.
+
+    pydicom's own function takes tables of 8 or 16 bits only.
+    """
+    count, first, bits = (int(number) for number in item.LUTDescriptor)
+    count = count or 2**16
+    data = item.LUTData
+    if isinstance(data, bytes):
+        order = "<" if header.original_encoding[1] else ">"
+        data = np.frombuffer(data, np.uint8 if len(data) == count else f"{order}u2")
+    table = np.asarray(data)[:count].astype(np.uint8 if bits <= 8 else np.uint16)
+    return table[np.clip(pixels.astype(np.int64) - first, 0, len(table) - 1)]
+
+
 def _look_up_colours(pixels: Pixels, header: Any) -> Pixels:
     """Return the 8-bit colours that the numbers of a palette stand for."""
-    from pydicom.pixels import apply_color_lut
+    from pydicom.pixels.processing import apply_color_lut
 
     count, first, _ = header.RedPaletteColorLookupTableDescriptor
     palette = apply_color_lut(np.arange(first, first + (count or 2**16)), header)

@@ -127,7 +127,8 @@ def _describe(files: Sequence[DicomFile]) -> Series:
         description = cleaned(header.get("SeriesDescription"), header)
         frames = frames_of(files)
     try:
-        layout = layout_of(frames)
+        with damage_told(files[0].path):
+            layout = layout_of(frames)
         shape, spacing = layout.shape, layout.spacing_mm
     except (GeometryError, UnsupportedFormatError):
         shape, spacing = (len(files), int(header.Rows), int(header.Columns)), None
