@@ -2,25 +2,26 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813 - as everyone calls it
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
 from napari_medvlseg.core.errors import GeometryError, UnsupportedFormatError
-from napari_medvlseg.core.io.dicom import read_dicom
 from napari_medvlseg.core.io.inputs import expand
-from napari_medvlseg.core.io.read import read, stem_of
+from napari_medvlseg.core.io.read import read
 from napari_medvlseg.core.preprocess.slices import choose_slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import pydicom
 
     from napari_medvlseg.core.types import Image
 
@@ -61,10 +62,15 @@ SECRETS = {
     "StudyInstanceUID": "1.9.8.7.6",
     "FrameOfReferenceUID": "1.9.8.7.5",
     "SeriesDescription": "Liver Doe Jane 19610203 venous",
-    "StudyDescription": "Follow-up of Jane",
+    "StudyDescription": "Follow-up: Jane",
     "ProtocolName": "Doe protocol",
     "ImageComments": "Doe again",
 }
+
+
+def sample(name: str) -> Path:
+    """Return the path of a file that pydicom ships."""
+    return Path(str(get_testdata_file(name, download=False)))
 
 
 def normal_of(orientation: tuple[float, ...]) -> Array:
@@ -74,7 +80,7 @@ def normal_of(orientation: tuple[float, ...]) -> Array:
 def slices(
     write: WriteDicom,
     folder: Path,
-    orientation: tuple[float, ...] = OBLIQUE,
+    orientation: Any = OBLIQUE,
     step: Any = None,
     **elements: Any,
 ) -> None:
@@ -91,9 +97,8 @@ def slices(
 
 
 def itk_series(folder: Path) -> sitk.Image:
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
-    return reader.Execute()
+    names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder))
+    return sitk.ReadImage(names)
 
 
 def assert_same_as_itk(image: Image, other: sitk.Image) -> None:
@@ -288,17 +293,6 @@ def test_an_enhanced_file_of_one_place_is_a_film(
     assert image.facts["spacing_mm"] == [0.7, 0.5]
 
 
-def test_frames_without_places_are_a_film_in_their_order(
-    tmp_path: Path, write_dicom: WriteDicom
-) -> None:
-    film = np.arange(3 * 5 * 7, dtype=np.uint8).reshape(3, 5, 7)
-    write_dicom(tmp_path / "a.dcm", film, Modality="US", PixelSpacing=[0.3, 0.2])
-    image = read(tmp_path / "a.dcm")
-    assert np.array_equal(image.voxels, film)
-    assert (image.units, image.slice_axis) == ("pixel", 0)
-    assert (image.facts["frames"], image.facts["spacing_mm"]) == (3, [0.3, 0.2])
-
-
 def test_one_slice_is_a_picture_in_the_place_that_it_has_in_its_volume(
     tmp_path: Path, write_dicom: WriteDicom
 ) -> None:
@@ -311,54 +305,6 @@ def test_one_slice_is_a_picture_in_the_place_that_it_has_in_its_volume(
             picture.affine @ [row, column, 0, 1], volume.affine @ [column, row, 0, 1]
         )
     assert np.linalg.norm(picture.affine[:3, 2]) == pytest.approx(2)
-
-
-def region(x: float, y: float, units: int = 3) -> Dataset:
-    item = Dataset()
-    item.RegionSpatialFormat = 1
-    item.PhysicalUnitsXDirection = item.PhysicalUnitsYDirection = units
-    item.PhysicalDeltaX, item.PhysicalDeltaY = x, y
-    return item
-
-
-@pytest.mark.parametrize(
-    ("elements", "spacing", "source"),
-    [
-        ({"PixelSpacing": [0.3, 0.2]}, (0.3, 0.2), "pixel spacing"),
-        ({"ImagerPixelSpacing": [0.3, 0.2]}, (0.3, 0.2), "detector"),
-        (
-            {"SequenceOfUltrasoundRegions": [region(0.02, -0.03)]},
-            (0.3, 0.2),
-            "ultrasound region",
-        ),
-        (
-            {"SequenceOfUltrasoundRegions": [region(0.02, 0.03), region(1, 1, 4)]},
-            (0.3, 0.2),
-            "ultrasound region",
-        ),
-        (
-            {"SequenceOfUltrasoundRegions": [region(0.02, 0.03), region(1, 1)]},
-            None,
-            None,
-        ),
-        ({"PixelSpacing": [0, 0]}, None, None),
-        ({}, None, None),
-    ],
-)
-def test_a_picture_without_a_place_is_in_mm_only_where_a_spacing_is_told(
-    tmp_path: Path,
-    write_dicom: WriteDicom,
-    elements: dict[str, Any],
-    spacing: tuple[float, float] | None,
-    source: str | None,
-) -> None:
-    write_dicom(tmp_path / "a", VOLUME[0], Modality="US", **elements)
-    image = read(tmp_path / "a")
-    assert image.spacing_mm == (None if spacing is None else pytest.approx(spacing))
-    assert image.facts.get("spacing_from") == source
-    assert np.array_equal(
-        choose_slices(image, None, None).picture(image.voxels, 0), VOLUME[0]
-    )
 
 
 def test_an_axial_volume_is_shown_to_a_model_as_its_slices_are_stored(
@@ -382,9 +328,8 @@ def test_nothing_tells_who_the_patient_is(
     image = read(tmp_path / "Doe_Jane")
     told = json.dumps([image.name, image.facts]).casefold()
     words = " ".join(SECRETS.values()).replace("^", " ").casefold().split()
-    harmless = {"liver", "venous", "of", "follow-up", "again", "protocol", "street"}
-    for word in {*words, "rp-2211", "1.2.3.4", *pydicom.uid.UID_dictionary}:
-        assert word in harmless or word not in told
+    assert [word for word in {*words, "rp-2211"} if word in told] == []
+    assert not re.search(r"\d\.\d+\.\d", told)  # a UID
     assert (image.name, image.facts["model"]) == ("CT series 3", "Scan")
 
 
@@ -414,7 +359,7 @@ def test_the_facts_are_ready_for_json(tmp_path: Path, write_dicom: WriteDicom) -
     "name", ["CT_small.dcm", "MR_small_RLE.dcm", "MR_small_jp2klossless.dcm"]
 )
 def test_a_real_file_is_what_simpleitk_reads(name: str) -> None:
-    path = get_testdata_file(name, download=False)
+    path = sample(name)
     image, other = read(path), sitk.ReadImage(path)
     assert np.array_equal(image.voxels, sitk.GetArrayFromImage(other)[0])
     for row, column in ((0, 0), (image.spatial_shape[0] - 1, 5)):
@@ -422,83 +367,6 @@ def test_a_real_file_is_what_simpleitk_reads(name: str) -> None:
         expected = np.array(point) * (-1, -1, 1)
         place = (image.affine @ [row, column, 0, 1])[:3]
         assert np.allclose(place, expected, rtol=0, atol=1e-4)
-
-
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-@pytest.mark.parametrize(
-    "name",
-    ["CT_small.dcm", "MR_small_RLE.dcm", "MR_small_jp2klossless.dcm", "image_dfl.dcm"],
-)
-def test_half_a_file_is_one_clear_error_and_never_a_picture(
-    tmp_path: Path, name: str, share: float
-) -> None:
-    whole = Path(get_testdata_file(name, download=False)).read_bytes()
-    cut = tmp_path / "cut.dcm"
-    cut.write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(
-        UnsupportedFormatError, match=r"damaged|without pixels"
-    ) as error:
-        read(cut)
-    assert "\n" not in str(error.value)
-
-
-def test_a_mutilated_file_is_an_error_or_a_picture_but_never_a_crash(
-    tmp_path: Path,
-) -> None:
-    whole = Path(get_testdata_file("MR_small.dcm", download=False)).read_bytes()
-    generator = np.random.default_rng(0)
-    path = tmp_path / "a.dcm"
-    for _ in range(100):
-        broken = bytearray(whole)
-        for at in generator.integers(132, 1700, 4):
-            broken[at] = generator.integers(256)
-        path.write_bytes(broken)
-        try:
-            image = read(path)
-        except (UnsupportedFormatError, GeometryError) as error:
-            assert "\n" not in str(error)  # noqa: PT017 - either is right
-        else:
-            assert image.voxels.size <= 64 * 64 * 2
-
-
-def test_a_header_that_claims_too_much_is_refused_before_decoding(
-    tmp_path: Path, write_dicom: WriteDicom
-) -> None:
-    claim = {"Rows": 60000, "Columns": 60000, "PixelData": bytes(8)}
-    write_dicom(tmp_path / "a", VOLUME[0], **claim)
-    with pytest.raises(
-        UnsupportedFormatError, match=r"at most 2,147,483,648 .* got 3,600"
-    ):
-        read(tmp_path / "a")
-
-
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [
-        ("MR_small_jpeg_ls_lossless.dcm", "JPEG-LS Lossless .*; install python-gdcm"),
-        ("SC_rgb_jpeg_gdcm.dcm", "JPEG Lossless, .*; install python-gdcm"),
-        ("JPEG-lossy.dcm", "JPEG Extended .* install python-gdcm"),
-        ("rtdose.dcm", "expected a DICOM image, got a dose map"),
-        ("test-SR.dcm", "got an object without pixels"),
-        ("liver_1frame.dcm", "got a segmentation"),
-        ("no_meta.dcm", "cannot be read as DICOM"),
-    ],
-)
-def test_what_cannot_be_read_says_why_and_what_to_do(name: str, told: str) -> None:
-    path = get_testdata_file(name, download=False)
-    with pytest.raises(UnsupportedFormatError, match=told):
-        read_dicom(path)
-
-
-def test_a_file_without_a_suffix_is_known_by_how_it_begins(
-    tmp_path: Path, write_dicom: WriteDicom
-) -> None:
-    write_dicom(tmp_path / "1.2.840.55", VOLUME[0])
-    assert np.array_equal(read(tmp_path / "1.2.840.55").voxels, VOLUME[0])
-    assert stem_of(tmp_path / "1.2.840.55") == "1.2.840.55"
-    (tmp_path / "IM1").write_text("not an image")
-    with pytest.raises(UnsupportedFormatError, match="expected one of"):
-        read(tmp_path / "IM1")
 
 
 def test_a_folder_stands_for_its_volume_and_for_each_of_its_pictures(

@@ -25,9 +25,11 @@ def positions(*heights: float) -> np.ndarray:
 def test_an_axial_stack_is_mirrored_from_lps_to_ras_and_sorted_from_below() -> None:
     stack = stack_planes(positions(8, 3, 5.5), AXIAL, SPACING)
     assert stack.order.tolist() == [1, 2, 0]
-    expected = [[-0.5, 0, 0, 10], [0, -0.7, 0, 20], [0, 0, 2.5, 3], [0, 0, 0, 1]]
+    expected = np.diag([-0.5, -0.7, 2.5, 1])
+    expected[:3, 3] = (10, 20, 3)
     assert np.allclose(stack.affine, expected, atol=1e-12)
-    assert (stack.tilt_degrees, stack.uneven_mm) == (0, pytest.approx(0, abs=1e-12))
+    assert stack.tilt_degrees == 0
+    assert stack.uneven_mm == pytest.approx(0, abs=1e-12)
     assert not stack.is_uneven
 
 
@@ -119,8 +121,9 @@ def test_parallel_is_what_does_not_show_at_the_edge_of_a_slice() -> None:
 
 def test_a_picture_has_rows_first_and_its_thickness_last() -> None:
     affine = plane_affine((1, 2, 3), AXIAL, SPACING, 4.0)
-    expected = [[0, -0.5, 0, -1], [-0.7, 0, 0, -2], [0, 0, 4, 3], [0, 0, 0, 1]]
-    assert np.allclose(affine, expected)
+    assert np.allclose(affine @ [1, 0, 0, 1], [-1, -2 - 0.7, 3, 1])
+    assert np.allclose(affine @ [0, 1, 0, 1], [-1 - 0.5, -2, 3, 1])
+    assert np.allclose(affine @ [0, 0, 1, 1], [-1, -2, 3 + 4, 1])
 
 
 def test_a_picture_of_unknown_place_stands_upright() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,13 +18,17 @@ from napari_medvlseg.core.io.dicom_pixels import check_decodable, syntax_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     WriteDicom = Callable[..., pydicom.Dataset]
 
 Array = npt.NDArray[Any]
 
 STORED = np.arange(20).reshape(4, 5)
+
+
+def sample(name: str) -> Path:
+    """Return the path of a file that pydicom ships."""
+    return Path(str(get_testdata_file(name, download=False)))
 
 
 @pytest.mark.parametrize(
@@ -144,7 +149,8 @@ def test_a_palette_becomes_colours_of_8_bits(
     told = {"PhotometricInterpretation": "PALETTE COLOR", **tables}
     write_dicom(tmp_path / "a", film, **told)
     image = read_dicom(tmp_path / "a")
-    assert (image.rgb, image.voxels.dtype) == (True, np.uint8)
+    assert image.rgb
+    assert image.voxels.dtype == np.uint8
     expected = np.stack([shade[film] for shade in shades], axis=-1)
     assert np.array_equal(image.voxels, expected)
 
@@ -200,7 +206,7 @@ def test_lossless_compression_changes_nothing(
     ],
 )
 def test_colours_are_those_that_simpleitk_sees(name: str) -> None:
-    path = get_testdata_file(name, download=False)
+    path = sample(name)
     image = read_dicom(path)
     other = sitk.GetArrayFromImage(sitk.ReadImage(path)).squeeze()
     assert image.rgb
@@ -211,8 +217,7 @@ def test_colours_are_those_that_simpleitk_sees(name: str) -> None:
 def test_colours_of_16_bits_are_those_of_8_bits() -> None:
     # SimpleITK exchanges the bytes and the channels of this file
     fine, coarse = (
-        read_dicom(get_testdata_file(f"SC_rgb_rle{depth}.dcm", download=False)).voxels
-        for depth in ("_16bit", "")
+        read_dicom(sample(f"SC_rgb_rle{depth}.dcm")).voxels for depth in ("_16bit", "")
     )
     assert fine.dtype == np.uint16
     assert np.array_equal(fine, coarse.astype(np.uint16) * 257)
