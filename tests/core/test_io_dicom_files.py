@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,3 +102,26 @@ def test_a_file_without_a_suffix_is_known_by_how_it_begins(
     (tmp_path / "IM1").write_text("not an image")
     with pytest.raises(UnsupportedFormatError, match="expected one of"):
         read(tmp_path / "IM1")
+
+
+def test_what_pydicom_says_of_a_value_stays_with_the_reader(
+    tmp_path: Path, write_dicom: WriteDicom, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a"
+    write_dicom(path, PICTURE, SeriesDescription="Doe 19610203")
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"1.2.3.4\0", b"1.Doe.4\0"))  # no UID
+    assert read(path).name == "CT series 3"
+    assert caplog.text == ""
+    assert logging.getLogger("pydicom").level < logging.CRITICAL  # as it was
+
+
+def test_the_index_of_a_disk_is_told_from_its_images(
+    tmp_path: Path, write_dicom: WriteDicom
+) -> None:
+    bare = dict.fromkeys(("Rows", "Columns", "PixelData"))
+    write_dicom(
+        tmp_path / "DICOMDIR", PICTURE, SOPClassUID="1.2.840.10008.1.3.10", **bare
+    )
+    with pytest.raises(UnsupportedFormatError, match=r"an index \(DICOMDIR\); name an"):
+        read(tmp_path / "DICOMDIR")
