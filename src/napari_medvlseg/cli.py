@@ -166,19 +166,20 @@ def _segment(commands: argparse._SubParsersAction[_Parser]) -> None:
         "STEM_probability, STEM_predictive_entropy (total uncertainty), "
         "STEM_mutual_information (what the model does not know), "
         "STEM_expected_entropy (what the image does not tell; all in nats) and "
-        "STEM.json: PNG labels and float32 TIFF maps for pictures, .nii.gz for NIfTI. "
+        "STEM.json: PNG labels and float32 TIFF maps for pictures, NIfTI for volumes. "
         "With several prompts a map has one page (TIFF) or volume (NIfTI) a prompt.",
         [
             'medvlseg segment colon.jpg --prompt "one polyp, located in the center"',
             'medvlseg segment "scans/*.png" --prompt "left lung" --prompt "right lung"',
             'medvlseg segment brain.nii.gz --prompt "brain tumor" --slice 40 --axis 2',
+            'medvlseg segment abdomen-dicom/ --series 3 --prompt "liver"',
         ],
     )
     parser.add_argument(
         "images",
         nargs="+",
         metavar="IMAGE",
-        help="PNG, JPEG, BMP, TIFF or NIfTI files, folders of them, or globs",
+        help="PNG, JPEG, BMP, TIFF, NIfTI or DICOM files, folders of them, or globs",
     )
     parser.add_argument(
         "--prompt",
@@ -195,6 +196,11 @@ def _segment(commands: argparse._SubParsersAction[_Parser]) -> None:
         help="Folder of the results [medvlseg-output beside the first image]",
     )
     _overwrite_flag(parser)
+    parser.add_argument(
+        "--series",
+        metavar="NUMBER",
+        help="Which DICOM series of a folder with several: its number or UID",
+    )
     add_flags(parser, SegmentConfig, "how to segment")
 
 

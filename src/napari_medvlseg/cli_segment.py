@@ -79,7 +79,7 @@ def _segment_one(
     from napari_medvlseg.core.pipeline import segment_steps
 
     prompts, predictor, config = task
-    image = read(path)
+    image = read(path, series=options.series)
     _logger.info("segmenting %s, shape %s", path, image.voxels.shape)
     step = None
     with progress(path.name, None) as move:

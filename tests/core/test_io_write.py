@@ -141,6 +141,17 @@ def test_a_volume_in_another_unit_stays_in_it(tmp_path: Path) -> None:
     assert saved.header.get_zooms() == (5.0, 5.0, 9.0)
 
 
+def test_a_volume_in_mm_that_is_no_nifti_gives_nifti_too(tmp_path: Path) -> None:
+    result = segmentation((3, 4, 5), affine=OBLIQUE, units="mm")
+    folder = tmp_path / "series.1"
+    folder.mkdir()
+    paths = write(result, folder, tmp_path)
+    assert "series.1_labels.nii.gz" in [path.name for path in paths]
+    labels = read(tmp_path / "series.1_labels.nii.gz")
+    assert np.array_equal(labels.voxels, result.labels)
+    assert np.allclose(labels.affine, OBLIQUE, atol=1e-5)
+
+
 @pytest.mark.parametrize("shear", [0.0, 0.4])
 def test_an_image_that_is_gone_leaves_its_affine(tmp_path: Path, shear: float) -> None:
     affine = np.diag([0.8, 0.8, 2.0, 1.0])

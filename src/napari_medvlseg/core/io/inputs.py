@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_medvlseg.core.errors import UnsupportedFormatError
+from napari_medvlseg.core.io.dicom_series import list_series
 from napari_medvlseg.core.io.read import is_readable, stem_of
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ def expand(names: Iterable[str]) -> list[Path]:
     Parameters
     ----------
     names : iterable of str
-        A folder stands for the images right inside it; ``**`` goes deeper.
+        A folder stands for the images right inside it, the slices of DICOM series
+        for one image, which the folder's own path names; ``**`` goes deeper.
 
     Raises
     ------
@@ -58,17 +60,31 @@ def _expand_one(name: str) -> list[Path]:
     """Return the images of one file, folder or glob, sorted."""
     path = Path(name).expanduser()
     if path.is_dir():
-        inside = path.iterdir()
+        images = _in_folder(path)
     elif not path.exists() and any(sign in name for sign in "*?["):
         inside = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
+        images = [p for p in inside if _is_shown(p)]
     else:
         return [path]
-    images = sorted(p for p in inside if is_readable(p) and p.is_file())
-    shown = [image for image in images if not image.name.startswith(".")]
-    if not shown:
+    if not images:
         msg = f"{name}: expected images there, found none; check the path"
         raise UnsupportedFormatError(msg)
-    return shown
+    return sorted(images)
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    """Return the images right inside a folder; itself for its slices of a volume."""
+    found = list_series(folder)
+    if not any(series.is_stacked for series in found):
+        return [path for path in folder.iterdir() if _is_shown(path)]
+    in_series = {path for series in found for path in series.paths}
+    others = [p for p in folder.iterdir() if p not in in_series and _is_shown(p)]
+    return [*others, folder if folder.name not in ("", "..") else folder.resolve()]
+
+
+def _is_shown(path: Path) -> bool:
+    """Whether a path is an image that is not hidden."""
+    return not path.name.startswith(".") and path.is_file() and is_readable(path)
 
 
 def _with_parent(path: Path) -> str:

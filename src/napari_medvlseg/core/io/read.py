@@ -1,4 +1,4 @@
-"""A path to an image: the suffix chooses the reader."""
+"""A path to an image: the suffix, or how the file begins, chooses the reader."""
 
 from __future__ import annotations
 
@@ -6,51 +6,71 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_medvlseg.core.errors import UnsupportedFormatError
+from napari_medvlseg.core.io.dicom import read_dicom
+from napari_medvlseg.core.io.dicom_files import (
+    DICOM_SUFFIXES,
+    dicom_paths,
+    has_dicom_suffix,
+    is_dicom,
+)
 from napari_medvlseg.core.io.nifti import NIFTI_SUFFIXES, read_nifti
 from napari_medvlseg.core.io.raster import RASTER_SUFFIXES, read_raster
 
 if TYPE_CHECKING:
     from napari_medvlseg.core.types import Image
 
-READABLE_SUFFIXES = (*RASTER_SUFFIXES, *NIFTI_SUFFIXES)
+READABLE_SUFFIXES = (*RASTER_SUFFIXES, *NIFTI_SUFFIXES, *DICOM_SUFFIXES)
+"""Of the files that are read by their name; DICOM files may have any other, or none."""
 
 
-def read(path: str | Path) -> Image:
+def read(path: str | Path, *, series: str | None = None) -> Image:
     """Read one picture, stack or volume with its own dtype, grid and geometry.
 
     Parameters
     ----------
     path : str or Path
-        A PNG, JPEG, BMP, TIFF or NIfTI file.
+        A PNG, JPEG, BMP, TIFF, NIfTI or DICOM file, or a folder with a DICOM series.
+    series : str, optional
+        Which series of a folder with several: its number or its UID.
 
     Raises
     ------
     UnsupportedFormatError
         If there is no such file, or it is damaged or of another kind.
+    GeometryError
+        If slices of a DICOM series are missing or their places contradict each other.
     """
     path = Path(path).expanduser()
     check_readable(path)
+    if path.is_dir() or _is_dicom_file(path):
+        return read_dicom(path, series)
     reader = read_nifti if is_nifti(path) else read_raster
     return reader(path, stem_of(path))
 
 
 def check_readable(path: Path) -> None:
-    """Raise `UnsupportedFormatError` if there is no file, or one of another kind."""
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "nothing"
-        msg = f"{path}: expected an image file, found {what}; check the path"
-        raise UnsupportedFormatError(msg)
-    if not is_readable(path):
+    """Raise `UnsupportedFormatError` if there is no image, or one of another kind."""
+    if path.is_dir():
+        if next(dicom_paths(path), None) is not None:
+            return
+        what = "a folder without DICOM files"
+    elif path.is_file():
+        if is_readable(path):
+            return
         msg = (
             f"{path}: expected one of {', '.join(READABLE_SUFFIXES)}; "
             "convert the image to one of them"
         )
         raise UnsupportedFormatError(msg)
+    else:
+        what = "nothing"
+    msg = f"{path}: expected an image file, found {what}; check the path"
+    raise UnsupportedFormatError(msg)
 
 
 def is_readable(path: Path) -> bool:
-    """Whether the name is that of an image that can be read."""
-    return path.name.lower().endswith(READABLE_SUFFIXES)
+    """Whether a file has the name of an image that can be read, or is DICOM."""
+    return _has_image_suffix(path) or _is_dicom_file(path)
 
 
 def is_nifti(path: Path) -> bool:
@@ -59,8 +79,19 @@ def is_nifti(path: Path) -> bool:
 
 
 def stem_of(path: Path) -> str:
-    """Return a file name without its suffix, ``.nii.gz`` being one."""
+    """Return a name without its suffix: of a folder, or of a UID, there is none."""
     name = path.name
     if name.lower().endswith(".nii.gz"):
         return name[: -len(".nii.gz")]
-    return path.stem
+    is_suffix = path.suffix[1:2].isalpha() and not path.is_dir()
+    return path.stem if is_suffix else name
+
+
+def _is_dicom_file(path: Path) -> bool:
+    """Whether a file is to be read as DICOM: by its name, else by how it begins."""
+    return has_dicom_suffix(path) or (not _has_image_suffix(path) and is_dicom(path))
+
+
+def _has_image_suffix(path: Path) -> bool:
+    """Whether the name is that of an image that can be read."""
+    return path.name.lower().endswith(READABLE_SUFFIXES)

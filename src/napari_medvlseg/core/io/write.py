@@ -53,8 +53,8 @@ def write(
     ----------
     segmentation : Segmentation
     image_path : Path
-        Its suffix decides between PNG with float32 TIFF, and NIfTI. A NIfTI image
-        that is still there passes its forms and units on.
+        Results of a NIfTI image and of a volume in mm are NIfTI, others PNG and
+        float32 TIFF. A NIfTI image that is still there passes its forms and units on.
     output : Path
         A folder, made if need be.
     stem : str, optional
@@ -75,11 +75,12 @@ def write(
     stem = stem_of(image_path) if stem is None else stem
     if not overwrite:
         refuse_earlier(output, stem)
-    arrays = _arrays(segmentation, image_path)
+    as_nifti = is_nifti(image_path) or _is_volume(segmentation)
+    arrays = _arrays(segmentation, as_nifti=as_nifti)
     names = {f"{stem}_{key}": values for key, values in arrays.items()}
     with staging_folder(output) as staging:
         for name, values in names.items():
-            if is_nifti(image_path):
+            if as_nifti:
                 _save_nifti(
                     staging / f"{name}.nii.gz", values, segmentation, image_path
                 )
@@ -170,8 +171,13 @@ def _prompt_figures(
     return measures
 
 
+def _is_volume(segmentation: Segmentation) -> bool:
+    """Whether a result has a place in the world that a TIFF cannot tell."""
+    return segmentation.units == "mm" and segmentation.labels.ndim == 3
+
+
 def _arrays(
-    segmentation: Segmentation, image_path: Path
+    segmentation: Segmentation, *, as_nifti: bool
 ) -> dict[str, npt.NDArray[Any]]:
     """Return what is saved, a map of one prompt without its prompt axis."""
     grid = segmentation.labels.ndim
@@ -180,7 +186,7 @@ def _arrays(
         values = getattr(segmentation, name).astype(np.float32, copy=False)
         if values.shape[0] == 1:
             values = values[0]
-        elif is_nifti(image_path):  # (I, J, K, P)
+        elif as_nifti:  # (I, J, K, P)
             values = np.moveaxis(values, 0, -1)
             values = values[:, :, None] if grid == 2 else values
         arrays[name] = values
@@ -194,7 +200,8 @@ def _save_nifti(
     image_path: Path,
 ) -> None:
     """Save one array on the grid of its volume."""
-    to_nifti(values, segmentation.affine, image_path).to_filename(path)
+    source = image_path if is_nifti(image_path) else None
+    to_nifti(values, segmentation.affine, source).to_filename(path)
 
 
 def _save_raster(folder: Path, name: str, values: npt.NDArray[Any]) -> None:
