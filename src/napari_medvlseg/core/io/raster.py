@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import warnings
 import zlib
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_medvlseg.core.errors import UnsupportedFormatError
+from napari_medvlseg.core.io.stored import check_expansion
 from napari_medvlseg.core.types import Image
 
 if TYPE_CHECKING:
@@ -25,10 +27,13 @@ PILLOW_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 TIFF_SUFFIXES = (".tif", ".tiff")
 RASTER_SUFFIXES = (*PILLOW_SUFFIXES, *TIFF_SUFFIXES)
 _DAMAGE = (
-    *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError),
-    *(struct.error, zlib.error, MemoryError),
+    *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError),
+    *(ArithmeticError, struct.error, zlib.error, MemoryError),
 )
 """What decoders raise on damaged files."""
+_MOST_BYTES_PER_PIXEL = 4
+_DEFLATE = (8, 32946)
+_YCBCR = 6
 _KEPT_MODES = ("L", "RGB", "RGBA", "I", "F")
 
 
@@ -69,6 +74,7 @@ def _read_picture(path: Path) -> tuple[Pixels, bool]:
         warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
         try:
             with PIL.Image.open(path, formats=("PNG", "JPEG", "BMP")) as picture:
+                check_expansion(path, math.prod(picture.size) * _MOST_BYTES_PER_PIXEL)
                 return _to_pixels(picture)
         except PIL.Image.DecompressionBombError as error:
             msg = f"{path}: {error}; save it as TIFF or cut out a part"
@@ -96,6 +102,7 @@ def _read_tiff(path: Path) -> tuple[Pixels, bool]:
     try:
         with tifffile.TiffFile(path) as tiff:
             series = tiff.series[0]
+            _check_tiff(series, path)
             pixels = _undo_palette(series.asarray(), tiff.pages.first)
             axes = series.axes + "S" * (pixels.ndim - series.ndim)
     except tifffile.TiffFileError as error:
@@ -105,6 +112,43 @@ def _read_tiff(path: Path) -> tuple[Pixels, bool]:
             raise
         return _read_compressed_tiff(path)
     return _arrange(pixels, axes, path)
+
+
+def _check_tiff(series: tifffile.TiffPageSeries, path: Path) -> None:
+    """Refuse pages that hold fewer or more bytes than their header declares."""
+    check_expansion(path, series.nbytes)
+    for page in series.pages:
+        if page is None or page.is_tiled or page.photometric == _YCBCR:
+            continue
+        bits = page.imagewidth * page.bitspersample * page.samplesperpixel
+        row = math.ceil(bits / 8)
+        if page.compression == 1:
+            rows, stored = page.imagelength * page.imagedepth, sum(page.databytecounts)
+        elif page.compression in _DEFLATE and page.planarconfig == 1:
+            rows, stored = _last_strip(page, row, path)
+        else:
+            continue
+        if not rows * row <= stored < (rows + 1) * row:
+            msg = f"expected {rows * row} bytes of pixels, got {stored}"
+            raise ValueError(msg)
+
+
+def _last_strip(
+    page: tifffile.TiffPage | tifffile.TiffFrame, row: int, path: Path
+) -> tuple[int, int]:
+    """Return the rows of a page's last strip, and the bytes that it unpacks to."""
+    height = min(page.rowsperstrip, page.imagelength)
+    strips = math.ceil(page.imagelength / height)
+    if len(page.dataoffsets) != strips:
+        msg = f"expected {strips} strips of pixels, got {len(page.dataoffsets)}"
+        raise ValueError(msg)
+    with path.open("rb") as file:
+        file.seek(page.dataoffsets[-1])
+        packed = file.read(page.databytecounts[-1])
+    unpacked = zlib.decompressobj().decompress(packed, height * row + row)
+    padded = strips > 1 and len(unpacked) == height * row
+    rows = height if padded else page.imagelength - height * (strips - 1)
+    return rows, len(unpacked)
 
 
 def _undo_palette(pixels: Pixels, page: tifffile.TiffPage) -> Pixels:

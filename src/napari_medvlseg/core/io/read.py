@@ -6,13 +6,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_medvlseg.core.errors import UnsupportedFormatError
+from napari_medvlseg.core.io.metaimage import METAIMAGE_SUFFIXES, read_metaimage
 from napari_medvlseg.core.io.nifti import NIFTI_SUFFIXES, read_nifti
+from napari_medvlseg.core.io.nrrd import NRRD_SUFFIXES, read_nrrd
 from napari_medvlseg.core.io.raster import RASTER_SUFFIXES, read_raster
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari_medvlseg.core.types import Image
 
-READABLE_SUFFIXES = (*RASTER_SUFFIXES, *NIFTI_SUFFIXES)
+_READERS: dict[tuple[str, ...], Callable[[Path, str], Image]] = {
+    RASTER_SUFFIXES: read_raster,
+    NIFTI_SUFFIXES: read_nifti,
+    NRRD_SUFFIXES: read_nrrd,
+    METAIMAGE_SUFFIXES: read_metaimage,
+}
+READABLE_SUFFIXES = tuple(suffix for suffixes in _READERS for suffix in suffixes)
 
 
 def read(path: str | Path) -> Image:
@@ -21,7 +31,7 @@ def read(path: str | Path) -> Image:
     Parameters
     ----------
     path : str or Path
-        A PNG, JPEG, BMP, TIFF or NIfTI file.
+        A PNG, JPEG, BMP, TIFF, NIfTI, NRRD or MetaImage file.
 
     Raises
     ------
@@ -30,8 +40,8 @@ def read(path: str | Path) -> Image:
     """
     path = Path(path).expanduser()
     check_readable(path)
-    reader = read_nifti if is_nifti(path) else read_raster
-    return reader(path, stem_of(path))
+    suffixes = next(kind for kind in _READERS if path.name.lower().endswith(kind))
+    return _READERS[suffixes](path, stem_of(path))
 
 
 def check_readable(path: Path) -> None:
@@ -56,6 +66,11 @@ def is_readable(path: Path) -> bool:
 def is_nifti(path: Path) -> bool:
     """Whether the name is that of a NIfTI file."""
     return path.name.lower().endswith(NIFTI_SUFFIXES)
+
+
+def is_itk(path: Path) -> bool:
+    """Whether the name is that of an NRRD or MetaImage file."""
+    return path.name.lower().endswith((*NRRD_SUFFIXES, *METAIMAGE_SUFFIXES))
 
 
 def stem_of(path: Path) -> str:

@@ -16,7 +16,8 @@ import numpy as np
 
 from napari_medvlseg.core.errors import OutputError
 from napari_medvlseg.core.io.nifti import to_nifti
-from napari_medvlseg.core.io.read import is_nifti, stem_of
+from napari_medvlseg.core.io.nrrd import write_nrrd
+from napari_medvlseg.core.io.read import is_itk, is_nifti, stem_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,8 +33,8 @@ MAPS = (
     "expected_entropy",
 )
 _ENDINGS = (
-    *(f"_labels{suffix}" for suffix in (".png", ".tif", ".nii.gz")),
-    *(f"_{name}{suffix}" for name in MAPS for suffix in (".tif", ".nii.gz")),
+    *(f"_labels{suffix}" for suffix in (".png", ".tif", ".nii.gz", ".nrrd")),
+    *(f"_{name}{suffix}" for name in MAPS for suffix in (".tif", ".nii.gz", ".nrrd")),
     ".json",
 )
 
@@ -52,8 +53,9 @@ def write(
     ----------
     segmentation : Segmentation
     image_path : Path
-        Its suffix decides between PNG with float32 TIFF, and NIfTI. A NIfTI image
-        that is still there passes its forms and units on.
+        Its suffix decides between PNG with float32 TIFF, NIfTI, and, for NRRD and
+        MetaImage, NRRD. A NIfTI image that is still there passes its forms and units
+        on.
     output : Path
         A folder, made if need be.
     stem : str, optional
@@ -78,12 +80,7 @@ def write(
     names = {f"{stem}_{key}": values for key, values in arrays.items()}
     with staging_folder(output) as staging:
         for name, values in names.items():
-            if is_nifti(image_path):
-                _save_nifti(
-                    staging / f"{name}.nii.gz", values, segmentation, image_path
-                )
-            else:
-                _save_raster(staging, name, values)
+            _save(staging / name, values, segmentation, image_path)
         files = sorted(path.name for path in staging.iterdir())
         report = {"image": image_path.name, "files": files, **figures(segmentation)}
         text = json.dumps(report, indent=2, ensure_ascii=False, default=str)
@@ -180,14 +177,27 @@ def _arrays(
     return arrays
 
 
-def _save_nifti(
+def _save(
     path: Path,
     values: npt.NDArray[Any],
     segmentation: Segmentation,
     image_path: Path,
 ) -> None:
-    """Save one array on the grid of its volume."""
-    to_nifti(values, segmentation.affine, image_path).to_filename(path)
+    """Save one array, on the grid of its volume where it has one."""
+    name = path.name
+    if is_nifti(image_path):
+        nifti = to_nifti(values, segmentation.affine, image_path)
+        nifti.to_filename(path.with_name(f"{name}.nii.gz"))
+    elif is_itk(image_path):
+        write_nrrd(
+            path.with_name(f"{name}.nrrd"),
+            values,
+            segmentation.affine,
+            ndim=segmentation.labels.ndim,
+            units=segmentation.units,
+        )
+    else:
+        _save_raster(path.parent, name, values)
 
 
 def _save_raster(folder: Path, name: str, values: npt.NDArray[Any]) -> None:
