@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import nibabel as nib
 import nrrd
 import numpy as np
-import numpy.typing as npt
 import pytest
 import SimpleITK as sitk  # noqa: N813 - so do its own docs
 import tifffile
@@ -228,17 +227,7 @@ def test_a_hundred_mutilated_files_are_errors_or_images_of_their_shape(
     assert set(told["files"]) == set(shapes)
     for name, (outcome, seconds) in told["files"].items():
         right = shapes[name] is not None and outcome == list(shapes[name])
-        assert right or isinstance(outcome, str), (name, outcome)
+        told_in_a_line = isinstance(outcome, str) and "\n" not in outcome
+        assert right or told_in_a_line, (name, outcome)
         assert seconds < SECONDS, name
     assert told["bytes"] < BYTES
-
-
-def test_a_mutilated_file_is_told_in_one_line(tmp_path: Path) -> None:
-    voxels: npt.NDArray[np.uint8] = np.zeros((4, 4), np.uint8)
-    Pillow.fromarray(voxels).save(tmp_path / "whole.png")
-    for suffix, save, _ in SAVERS:
-        save(tmp_path / f"whole.{suffix}")
-    (tmp_path / "damaged.mha").write_bytes(b"NDims = 3\nDimSize = 3\n\xff\xfe")
-    ((outcome, _),) = outcomes(tmp_path)["files"].values()
-    assert "cannot be read as MetaImage" in outcome
-    assert "\n" not in outcome

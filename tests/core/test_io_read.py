@@ -334,3 +334,82 @@ def test_colour_volumes_are_read_and_complex_ones_refused(tmp_path: Path) -> Non
 def test_a_stem_loses_both_parts_of_nii_gz() -> None:
     assert stem_of(Path("x/a.b.nii.gz")) == "a.b"
     assert stem_of(Path("x/a.b.PNG")) == "a.b"
+
+
+def test_doubles_stay_doubles_and_a_big_endian_volume_is_read(tmp_path: Path) -> None:
+    voxels: Array = np.linspace(0, 1, 24).reshape(2, 3, 4)
+    nib.save(nib.Nifti1Image(voxels, OBLIQUE), tmp_path / "a.nii")
+    assert read(tmp_path / "a.nii").voxels.dtype == np.float64
+    header = nib.Nifti1Header(endianness=">")
+    header.set_data_dtype(np.float64)
+    nib.save(nib.Nifti1Image(voxels, OBLIQUE, header), tmp_path / "b.nii.gz")
+    image = read(tmp_path / "b.nii.gz")
+    assert np.array_equal(image.voxels, voxels)
+    assert image.voxels.dtype.isnative
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(nib.Nifti1Image, "NIfTI-1"), (nib.Nifti2Image, "NIfTI-2")]
+)
+def test_facts_of_a_volume_leave_out_what_may_name_a_person(
+    tmp_path: Path, kind: Any, name: str
+) -> None:
+    nifti = kind(np.zeros((2, 3, 4), np.int16), np.diag([-2.0, 3, 4, 1]))
+    for field in ("descrip", "aux_file", "intent_name"):
+        nifti.header[field] = b"Doe^Jane"
+    nifti.header["cal_max"] = 300
+    nifti.header.set_xyzt_units("mm")
+    nib.save(nifti, tmp_path / "a.nii")
+    assert read(tmp_path / "a.nii").facts == {
+        "format": name,
+        "datatype": "int16",
+        "sform_code": "aligned",
+        "qform_code": "unknown",
+        "spatial_unit": "mm",
+        "cal_min": 0.0,
+        "cal_max": 300.0,
+        "spacing_mm": [2.0, 3.0, 4.0],
+        "orientation": "LAS",
+    }
+
+
+def test_a_series_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    nib.save(
+        nib.Nifti1Image(np.zeros((2, 3, 4, 5), np.uint8), np.eye(4)), tmp_path / "a.nii"
+    )
+    with (tmp_path / "a.nii").open("r+b") as file:
+        file.truncate(360)
+    with pytest.raises(UnsupportedFormatError, match="save one time point"):
+        read(tmp_path / "a.nii")
+
+
+def test_more_voxels_than_declared_are_damage(tmp_path: Path) -> None:
+    path = tmp_path / "a.nii"
+    nib.save(nib.Nifti1Image(np.zeros((2, 3, 4), np.uint8), np.eye(4)), path)
+    path.write_bytes(path.read_bytes() + b"more")
+    with pytest.raises(UnsupportedFormatError, match="expected 24 bytes of voxels"):
+        read(path)
+
+
+def test_pages_of_one_size_and_different_kinds_say_what_to_do(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
+        tiff.write(GREY, photometric="minisblack", metadata=None)
+        tiff.write(255 - GREY, photometric="miniswhite", metadata=None)
+    with pytest.raises(UnsupportedFormatError, match="save them alike"):
+        read(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_stack_page_by_page_is_a_stack(tmp_path: Path, compression: Any) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
+        for page in (GREY, GREY // 2, GREY // 3):
+            tiff.write(
+                page,
+                photometric="minisblack",
+                compression=compression,
+                metadata=None,
+                contiguous=False,
+                rowsperstrip=2,
+            )
+    expected = np.stack([GREY, GREY // 2, GREY // 3])
+    assert np.array_equal(read(tmp_path / "a.tif").voxels, expected)

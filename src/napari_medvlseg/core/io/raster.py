@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import struct
+import threading
 import warnings
 import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_medvlseg.core.errors import UnsupportedFormatError
+from napari_medvlseg.core.errors import ImageError, UnsupportedFormatError
 from napari_medvlseg.core.io.stored import check_expansion
 from napari_medvlseg.core.types import Image
 
@@ -28,7 +30,8 @@ TIFF_SUFFIXES = (".tif", ".tiff")
 RASTER_SUFFIXES = (*PILLOW_SUFFIXES, *TIFF_SUFFIXES)
 _DAMAGE = (
     *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError),
-    *(ArithmeticError, struct.error, zlib.error, MemoryError),
+    *(ArithmeticError, AssertionError, AttributeError, RuntimeError, MemoryError),
+    *(struct.error, zlib.error, ImageError),
 )
 """What decoders raise on damaged files."""
 _MOST_BYTES_PER_PIXEL = 4
@@ -57,13 +60,13 @@ def read_raster(path: Path, name: str) -> Image:
             pixels, rgb = _read_tiff(path)
         else:
             pixels, rgb = _read_picture(path)
+        return Image(pixels, rgb=rgb, name=name)
     except UnsupportedFormatError:
         raise
     except _DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         msg = f"{path}: cannot be read, it may be damaged or misnamed ({reason})"
         raise UnsupportedFormatError(msg) from error
-    return Image(pixels, rgb=rgb, name=name)
 
 
 def _read_picture(path: Path) -> tuple[Pixels, bool]:
@@ -101,7 +104,7 @@ def _read_tiff(path: Path) -> tuple[Pixels, bool]:
 
     try:
         with tifffile.TiffFile(path) as tiff:
-            series = tiff.series[0]
+            series = _only_series(tiff, path)
             _check_tiff(series, path)
             pixels = _undo_palette(series.asarray(), tiff.pages.first)
             axes = series.axes + "S" * (pixels.ndim - series.ndim)
@@ -114,17 +117,47 @@ def _read_tiff(path: Path) -> tuple[Pixels, bool]:
     return _arrange(pixels, axes, path)
 
 
+def _only_series(tiff: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries:
+    """Return the first series, which thumbnails and the like may follow."""
+    broken: list[str] = []
+
+    def listen(record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        if record.thread == threading.get_ident() and "TiffPages" in message:
+            broken.append(message)
+        return not broken
+
+    logger = logging.getLogger("tifffile")
+    logger.addFilter(listen)  # of a chain of pages that breaks, tifffile tells no more
+    try:
+        first, *others = tiff.series
+    finally:
+        logger.removeFilter(listen)
+    if broken:
+        msg = "expected pages one after another, got a broken chain of them"
+        raise ValueError(msg)
+    if first.kind == "generic" and any(
+        other.shape[-first.ndim :] == first.shape for other in others
+    ):
+        msg = (
+            f"{path}: expected a picture or one stack of pages, got pages of one size "
+            "and different kinds; save them alike, or one of them"
+        )
+        raise UnsupportedFormatError(msg)
+    return first
+
+
 def _check_tiff(series: tifffile.TiffPageSeries, path: Path) -> None:
     """Refuse pages that hold fewer or more bytes than their header declares."""
     check_expansion(path, series.nbytes)
-    for page in series.pages:
-        if page is None or page.is_tiled or page.photometric == _YCBCR:
+    for page in filter(None, series.pages):
+        key = page.keyframe  # frames of a stack have only their strips
+        if key.is_tiled or key.photometric == _YCBCR:
             continue
-        bits = page.imagewidth * page.bitspersample * page.samplesperpixel
-        row = math.ceil(bits / 8)
-        if page.compression == 1:
-            rows, stored = page.imagelength * page.imagedepth, sum(page.databytecounts)
-        elif page.compression in _DEFLATE and page.planarconfig == 1:
+        row = math.ceil(key.imagewidth * key.bitspersample * key.samplesperpixel / 8)
+        if key.compression == 1:
+            rows, stored = key.imagelength * key.imagedepth, sum(page.databytecounts)
+        elif key.compression in _DEFLATE and key.planarconfig == 1:
             rows, stored = _last_strip(page, row, path)
         else:
             continue
@@ -137,8 +170,9 @@ def _last_strip(
     page: tifffile.TiffPage | tifffile.TiffFrame, row: int, path: Path
 ) -> tuple[int, int]:
     """Return the rows of a page's last strip, and the bytes that it unpacks to."""
-    height = min(page.rowsperstrip, page.imagelength)
-    strips = math.ceil(page.imagelength / height)
+    length = page.keyframe.imagelength
+    height = min(page.keyframe.rowsperstrip, length)
+    strips = math.ceil(length / height)
     if len(page.dataoffsets) != strips:
         msg = f"expected {strips} strips of pixels, got {len(page.dataoffsets)}"
         raise ValueError(msg)
@@ -147,7 +181,7 @@ def _last_strip(
         packed = file.read(page.databytecounts[-1])
     unpacked = zlib.decompressobj().decompress(packed, height * row + row)
     padded = strips > 1 and len(unpacked) == height * row
-    rows = height if padded else page.imagelength - height * (strips - 1)
+    rows = height if padded else length - height * (strips - 1)
     return rows, len(unpacked)
 
 
