@@ -49,8 +49,8 @@ def test_voxels_are_read_as_stored_slices_first(
         image = read(path)
         assert np.array_equal(image.voxels, VOXELS)
         assert image.voxels.dtype == np.dtype(dtype)
-    assert (image.name, image.units, image.slice_axis) == ("case", "mm", 0)
-    assert image.spacing_mm == pytest.approx((2.5, 0.7, 0.5))
+        assert (image.name, image.units, image.slice_axis) == ("case", "mm", 0)
+        assert image.spacing_mm == pytest.approx((2.5, 0.7, 0.5))
 
 
 def test_a_turned_and_left_handed_grid_lies_where_itk_says(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_voxels_are_read_as_stored_slices_first(
         assert np.array_equal(image.voxels, VOXELS.T)
         assert image.voxels.dtype == np.dtype(dtype)
         assert image.voxels.flags.writeable
-    assert (image.name, image.ndim, image.slice_axis) == ("case", 3, 0)
+        assert (image.name, image.ndim, image.slice_axis) == ("case", 3, 0)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_picture_has_rows_first(path: Path) -> None:
     save(path, picture, space_dimension=2, space_directions=STEPS[:2, :2])
     image = read(path)
     assert np.array_equal(image.voxels, picture.T)
-    assert np.allclose(image.affine[:3, :2], [[0, -0.5], [-0.7, 0], [0, 0]])
+    assert np.allclose(image.affine[:3, :2], [[0.0, -0.5], [-0.7, 0.0], [0.0, 0.0]])
     save(path, picture, space="RAS", space_directions=STEPS[:2])
     assert read(path).affine[:3, 0] == pytest.approx(STEPS[1])
 

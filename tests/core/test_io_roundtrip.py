@@ -73,6 +73,7 @@ def segmented(image: Image, prompts: int) -> Segmentation:
     size = math.prod(image.spatial_shape)
     probability = np.linspace(0, 1, prompts * size, dtype=np.float32)
     probability = probability.reshape(prompts, *image.spatial_shape)
+    maps: dict[str, Any] = dict.fromkeys(MAPS, probability)
     labels = np.arange(size).reshape(image.spatial_shape) % (prompts + 1)
     return Segmentation(
         prompts=tuple(f"prompt {index}" for index in range(prompts)),
@@ -83,7 +84,7 @@ def segmented(image: Image, prompts: int) -> Segmentation:
         min_foreground=0,
         slice_axis=None,
         provenance={},
-        **dict.fromkeys(MAPS, probability),
+        **maps,
     )
 
 
@@ -91,7 +92,8 @@ def corners(affine: Matrix, shape: tuple[int, ...]) -> Matrix:
     """Return where the eight corners of a grid lie, (3, 8)."""
     ends = [[0, size - 1] for size in shape]
     index = np.array([*itertools.product(*ends)], dtype=float).T
-    return affine[:3, :3] @ index + affine[:3, 3:]
+    moved: Matrix = affine[:3, :3] @ index + affine[:3, 3:]
+    return moved
 
 
 def farthest(one: Matrix, other: Matrix, shape: tuple[int, ...]) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 MM_PER_UNIT = {"mm": 1.0, "meter": 1000.0, "micron": 0.001, "unknown": 1.0}
+_ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
 QFORM_TOLERANCE_MM = 0.1
 """Largest error of a corner at which a qform, which cannot shear, is still written."""
 
@@ -115,14 +116,10 @@ def _read_header(path: Path) -> nib.Nifti1Header:
     import nibabel as nib
 
     head = read_head(path, nib.Nifti2Header.sizeof_hdr)
-    size = head[:4]
-    kind = nib.Nifti1Header
-    if nib.Nifti2Header.sizeof_hdr in (
-        int.from_bytes(size, "little"),
-        int.from_bytes(size, "big"),
-    ):
-        kind = nib.Nifti2Header
-    return kind(head[: kind.sizeof_hdr])
+    size = {int.from_bytes(head[:4], order) for order in _ORDERS}
+    if nib.Nifti2Header.sizeof_hdr in size:
+        return nib.Nifti2Header(head)
+    return nib.Nifti1Header(head[: nib.Nifti1Header.sizeof_hdr])
 
 
 def _voxels(header: nib.Nifti1Header, path: Path) -> Array:
@@ -141,7 +138,7 @@ def _voxels(header: nib.Nifti1Header, path: Path) -> Array:
     if scaled and dtype.kind in "iuf":
         voxels = np.multiply(voxels, slope, dtype=np.float32, casting="unsafe")
         voxels += np.float32(intercept)
-    return np.ascontiguousarray(voxels.astype(voxels.dtype.newbyteorder("=")))
+    return np.ascontiguousarray(voxels, dtype=voxels.dtype.newbyteorder("="))
 
 
 def _shape(header: nib.Nifti1Header, path: Path) -> tuple[int, ...]:

@@ -181,7 +181,8 @@ def _dtype(header: Header) -> np.dtype[Any]:
     dtype = np.dtype(_TYPES[str(header["type"]).lower()])
     if dtype.itemsize == 1:
         return dtype
-    return dtype.newbyteorder({"little": "<", "big": ">"}[header["endian"].lower()])
+    big = {"little": False, "big": True}[str(header["endian"]).lower()]
+    return dtype.newbyteorder(">" if big else "<")
 
 
 def _told_directions(header: Header, dimension: int) -> Matrix | None:
@@ -283,8 +284,8 @@ def _place(header: Header, path: Path, length: int) -> tuple[Path, int | None]:
         data, offset = path, length
     else:
         data, offset = beside(path, str(detached)), 0
-    lines = int(header.get("line skip", header.get("lineskip", 0)))
-    skip = int(header.get("byte skip", header.get("byteskip", 0)))
+    lines = int(header.get("line skip") or header.get("lineskip") or 0)
+    skip = int(header.get("byte skip") or header.get("byteskip") or 0)
     if skip == -1 and not lines:
         return data, None
     if skip < 0 or lines or (skip and header["encoding"] != "raw"):

@@ -150,15 +150,16 @@ def _only_series(tiff: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries
 def _check_tiff(series: tifffile.TiffPageSeries, path: Path) -> None:
     """Refuse pages that hold fewer or more bytes than their header declares."""
     check_expansion(path, series.nbytes)
-    for page in filter(None, series.pages):
-        key = page.keyframe  # frames of a stack have only their strips
-        if key.is_tiled or key.photometric == _YCBCR:
+    for page in series.pages:
+        key = None if page is None else page.keyframe  # a frame has only its strips
+        if page is None or key is None or key.is_tiled or key.photometric == _YCBCR:
             continue
-        row = math.ceil(key.imagewidth * key.bitspersample * key.samplesperpixel / 8)
+        bits = key.samplesperpixel * float(np.mean(key.bitspersample))  # or a tuple
+        row = math.ceil(key.imagewidth * bits / 8)
         if key.compression == 1:
             rows, stored = key.imagelength * key.imagedepth, sum(page.databytecounts)
         elif key.compression in _DEFLATE and key.planarconfig == 1:
-            rows, stored = _last_strip(page, row, path)
+            rows, stored = _last_strip(page, key, row, path)
         else:
             continue
         if not rows * row <= stored < (rows + 1) * row:
@@ -167,11 +168,14 @@ def _check_tiff(series: tifffile.TiffPageSeries, path: Path) -> None:
 
 
 def _last_strip(
-    page: tifffile.TiffPage | tifffile.TiffFrame, row: int, path: Path
+    page: tifffile.TiffPage | tifffile.TiffFrame,
+    key: tifffile.TiffPage,
+    row: int,
+    path: Path,
 ) -> tuple[int, int]:
     """Return the rows of a page's last strip, and the bytes that it unpacks to."""
-    length = page.keyframe.imagelength
-    height = min(page.keyframe.rowsperstrip, length)
+    length = key.imagelength
+    height = min(key.rowsperstrip, length)
     strips = math.ceil(length / height)
     if len(page.dataoffsets) != strips:
         msg = f"expected {strips} strips of pixels, got {len(page.dataoffsets)}"
