@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
+import SimpleITK as sitk  # noqa: N813 - so do its own docs
 import tifffile
 from PIL import Image as Pillow
 
@@ -132,3 +133,19 @@ def test_an_image_deleted_after_it_was_named_is_mendable(
     assert main(["segment", *map(str, paths), *PROMPT, *QUICK]) == 2
     assert "b.png: expected an image file, found nothing" in capsys.readouterr().err
     assert (tmp_path / "medvlseg-output" / "a.json").is_file()
+
+
+def test_a_metaimage_gives_nrrd_on_its_own_grid(tmp_path: Path) -> None:
+    voxels = np.random.default_rng(0).integers(0, 255, (2, 40, 50), dtype=np.uint8)
+    image = sitk.GetImageFromArray(voxels)
+    image.SetSpacing((0.5, 0.5, 4))
+    image.SetOrigin((10, -20, 30))
+    sitk.WriteImage(image, str(tmp_path / "us.mha"))
+    assert main(["segment", str(tmp_path / "us.mha"), *PROMPT, *QUICK]) == 0
+    for name in ("labels", *MAPS):
+        path = tmp_path / "medvlseg-output" / f"us_{name}.nrrd"
+        saved = sitk.ReadImage(str(path))
+        assert saved.GetSize() == image.GetSize()
+        assert np.allclose(saved.GetOrigin(), image.GetOrigin())
+        assert np.allclose(saved.GetSpacing(), image.GetSpacing())
+        assert np.allclose(saved.GetDirection(), image.GetDirection())

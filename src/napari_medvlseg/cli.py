@@ -166,8 +166,9 @@ def _segment(commands: argparse._SubParsersAction[_Parser]) -> None:
         "STEM_probability, STEM_predictive_entropy (total uncertainty), "
         "STEM_mutual_information (what the model does not know), "
         "STEM_expected_entropy (what the image does not tell; all in nats) and "
-        "STEM.json: PNG labels and float32 TIFF maps for pictures, NIfTI for volumes. "
-        "With several prompts a map has one page (TIFF) or volume (NIfTI) a prompt.",
+        "STEM.json: PNG labels and float32 TIFF maps for pictures, .nii.gz for NIfTI "
+        "and DICOM volumes, .nrrd for NRRD and MetaImage. With several prompts a map "
+        "has one page (TIFF) or volume (NIfTI, NRRD) a prompt.",
         [
             'medvlseg segment colon.jpg --prompt "one polyp, located in the center"',
             'medvlseg segment "scans/*.png" --prompt "left lung" --prompt "right lung"',
@@ -179,7 +180,8 @@ def _segment(commands: argparse._SubParsersAction[_Parser]) -> None:
         "images",
         nargs="+",
         metavar="IMAGE",
-        help="PNG, JPEG, BMP, TIFF, NIfTI or DICOM files, folders of them, or globs",
+        help="PNG, JPEG, BMP, TIFF, NIfTI, DICOM, NRRD or MetaImage files, folders of "
+        "them, or globs",
     )
     parser.add_argument(
         "--prompt",

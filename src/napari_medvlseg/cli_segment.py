@@ -110,6 +110,8 @@ def describe_result(found: Segmentation) -> list[str]:
         size = f"{entry['pixels']} px"
         if "volume_mm3" in entry:
             size = f"{entry['volume_mm3']:.1f} mm3 ({entry['pixels']} voxels)"
+        elif "area_mm2" in entry:
+            size = f"{entry['area_mm2']:.1f} mm2 ({entry['pixels']} px)"
         lines.append(
             f'"{entry["prompt"]}": {size}, '
             f"probability {entry['mean_probability']:.3f}, mutual information "

@@ -20,7 +20,9 @@ def touch(folder: Path, *names: str) -> list[Path]:
 
 def test_a_folder_stands_for_the_images_right_inside_it(tmp_path: Path) -> None:
     touch(tmp_path, "b.png", "a.nii.gz", "note.txt", ".hidden.png", "deep/c.png")
-    assert expand([str(tmp_path)]) == [tmp_path / "a.nii.gz", tmp_path / "b.png"]
+    touch(tmp_path, "c.nhdr", "c.raw.gz", "d.mhd", "d.zraw")
+    names = ["a.nii.gz", "b.png", "c.nhdr", "d.mhd"]
+    assert expand([str(tmp_path)]) == [tmp_path / name for name in names]
 
 
 def test_a_glob_may_go_deeper_and_nothing_comes_twice(tmp_path: Path) -> None:
@@ -50,6 +52,7 @@ def test_a_folder_or_a_glob_without_images_is_refused(
         (["x/a.png", "y/a.png", "y/b.png"], ["x_a", "y_a", "b"]),
         (["x/a.png", "y/A.png"], ["x_a", "y_A"]),
         (["x/a.png", "x/a.nii.gz"], ["x_a_png", "x_a_nii_gz"]),
+        (["x/a.mha", "x/a.nrrd"], ["x_a_mha", "x_a_nrrd"]),
         (["1/x/a.png", "2/x/a.png"], ["x_a_1", "x_a_2"]),
     ],
 )

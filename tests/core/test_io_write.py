@@ -175,7 +175,17 @@ def test_a_flat_nifti_with_several_prompts_has_them_on_the_fourth_axis(
     assert saved.shape == (6, 9, 1, 2)
 
 
-def test_the_json_tells_presence_area_volume_and_means() -> None:
+def test_a_volume_is_told_in_cubic_millimetres() -> None:
+    probability = np.ones((1, 2, 3, 4), dtype=np.float32)
+    affine = np.diag([0.5, 2.0, 3.0, 1.0])
+    affine[0, 1] = 0.7  # a shear changes no volume
+    result = segmentation((2, 3, 4), probability=probability, affine=affine, units="mm")
+    (told,) = figures(result)["prompts"]
+    assert told["volume_mm3"] == pytest.approx(24 * 3)
+    assert "area_mm2" not in told
+
+
+def test_the_json_tells_presence_area_and_means() -> None:
     probability = np.zeros((2, 2, 4), dtype=np.float32)
     probability[0, 0] = [0.9, 0.7, 0.6, 0.1]
     doubt = np.full((2, 2, 4), math.log(2), dtype=np.float32)
@@ -193,7 +203,8 @@ def test_the_json_tells_presence_area_volume_and_means() -> None:
     first, second = told["prompts"]
     assert (first["present"], second["present"]) == (True, False)
     assert (first["label"], first["pixels"], first["labelled_pixels"]) == (1, 3, 3)
-    assert first["volume_mm3"] == pytest.approx(3 * 0.5 * 2 * 3)
+    assert first["area_mm2"] == pytest.approx(3 * 0.5 * 2)
+    assert "volume_mm3" not in first
     assert first["mean_probability"] == pytest.approx((0.9 + 0.7 + 0.6) / 3)
     assert first["mean_predictive_entropy"] == pytest.approx(math.log(2))
     assert (second["pixels"], second["mean_probability"]) == (0, None)

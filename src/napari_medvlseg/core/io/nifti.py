@@ -5,12 +5,19 @@ Symbols: I, J, K are the voxel axes as stored; nothing is reoriented here.
 
 from __future__ import annotations
 
+import math
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from napari_medvlseg.core.errors import GeometryError, UnsupportedFormatError
+from napari_medvlseg.core.errors import (
+    GeometryError,
+    ImageError,
+    UnsupportedFormatError,
+)
+from napari_medvlseg.core.io.grid import corner_error, geometry_facts, walk_axis
+from napari_medvlseg.core.io.stored import is_gzip, read_head, read_stored
 from napari_medvlseg.core.types import Image
 
 if TYPE_CHECKING:
@@ -23,6 +30,7 @@ if TYPE_CHECKING:
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 MM_PER_UNIT = {"mm": 1.0, "meter": 1000.0, "micron": 0.001, "unknown": 1.0}
+_ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
 QFORM_TOLERANCE_MM = 0.1
 """Largest error of a corner at which a qform, which cannot shear, is still written."""
 
@@ -42,31 +50,32 @@ def read_nifti(path: Path, name: str) -> Image:
     UnsupportedFormatError
         If the file is damaged, foreign, or a series of volumes.
     """
-    from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
 
     damage = (
-        *(OSError, EOFError, ValueError, KeyError, zlib.error, MemoryError),
-        *(ImageFileError, HeaderDataError),
+        *(OSError, EOFError, ValueError, LookupError, ArithmeticError, MemoryError),
+        *(zlib.error, HeaderDataError, WrapStructError, ImageError, GeometryError),
     )
     try:
-        nifti = _load(path)
-        voxels = _native(np.asanyarray(nifti.dataobj))
-        units = _units(nifti)
+        header = _read_header(path)
+        voxels, rgb = _split_colours(_voxels(header, path), path)
+        affine = _affine_mm(header)
+        units = _units(header, affine)
+        spatial = voxels.ndim - rgb
+        return Image(
+            voxels,
+            affine,
+            rgb=rgb,
+            units=units,
+            slice_axis=_slice_axis(header, affine) if spatial == 3 else 0,
+            name=name,
+            facts={**_facts(header), **geometry_facts(affine, spatial, units)},
+        )
     except damage as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         msg = f"{path}: cannot be read as NIfTI, it may be damaged ({reason})"
         raise UnsupportedFormatError(msg) from error
-    voxels, rgb = _take_volume(voxels, path)
-    affine = _affine_mm(nifti)
-    return Image(
-        voxels,
-        affine,
-        rgb=rgb,
-        units=units,
-        slice_axis=_slice_axis(nifti, affine) if voxels.ndim - rgb == 3 else 0,
-        name=name,
-    )
 
 
 def to_nifti(
@@ -97,40 +106,59 @@ def to_nifti(
     nifti.header.set_xyzt_units("mm")
     nifti.set_sform(affine, 1)
     nifti.set_qform(affine, 1, strip_shears=True)
-    if _corner_error(nifti.get_qform(), affine, values.shape) > QFORM_TOLERANCE_MM:
+    if corner_error(nifti.get_qform(), affine, values.shape) > QFORM_TOLERANCE_MM:
         nifti.set_qform(None, 0)
     return nifti
 
 
-def _load(path: Path) -> nib.Nifti1Image:
-    """Open a NIfTI-1 or -2 file."""
+def _read_header(path: Path) -> nib.Nifti1Header:
+    """Read the header of a NIfTI-1 or -2 file, and none of its extensions."""
     import nibabel as nib
 
-    nifti = nib.load(path)
-    if not isinstance(nifti, nib.Nifti1Image):
-        msg = f"expected NIfTI, got {type(nifti).__name__}"
-        raise ValueError(msg)  # noqa: TRY004 - a property of the file
-    return nifti
+    head = read_head(path, nib.Nifti2Header.sizeof_hdr)
+    size = {int.from_bytes(head[:4], order) for order in _ORDERS}
+    if nib.Nifti2Header.sizeof_hdr in size:
+        return nib.Nifti2Header(head)
+    return nib.Nifti1Header(head[: nib.Nifti1Header.sizeof_hdr])
 
 
-def _native(voxels: Array) -> Array:
+def _voxels(header: nib.Nifti1Header, path: Path) -> Array:
     """Return voxels in this machine's byte order, scaled ones in single precision."""
-    if voxels.dtype == np.float64:
-        return voxels.astype(np.float32)
-    return np.ascontiguousarray(voxels.astype(voxels.dtype.newbyteorder("=")))
+    dtype = header.get_data_dtype()
+    shape = _shape(header, path)
+    slope, intercept = header.get_slope_inter()
+    stored = read_stored(
+        path,
+        math.prod(shape) * dtype.itemsize,
+        encoding="gzip" if is_gzip(path) else "raw",
+        offset=int(header.get_data_offset()),
+    )
+    voxels: Array = np.ndarray(shape, dtype, buffer=stored, order="F")
+    scaled = slope is not None and (slope, intercept) != (1, 0)
+    if scaled and dtype.kind in "iuf":
+        voxels = np.multiply(voxels, slope, dtype=np.float32, casting="unsafe")
+        voxels += np.float32(intercept)
+    return np.ascontiguousarray(voxels, dtype=voxels.dtype.newbyteorder("="))
 
 
-def _take_volume(voxels: Array, path: Path) -> tuple[Array, bool]:
-    """Return the one volume that there is, and whether it is in colour."""
-    while voxels.ndim > 3 and voxels.shape[-1] == 1:
-        voxels = voxels[..., 0]
-    if voxels.ndim > 3:
+def _shape(header: nib.Nifti1Header, path: Path) -> tuple[int, ...]:
+    """Return the shape of the one volume that there is."""
+    shape = tuple(int(size) for size in header.get_data_shape())
+    if not shape or min(shape) < 1:
+        msg = f"expected positive sizes, got {shape}"
+        raise ValueError(msg)
+    if math.prod(shape[3:]) > 1:
         msg = (
-            f"{path}: expected one volume, got a series of shape {voxels.shape}; "
+            f"{path}: expected one volume, got a series of shape {shape}; "
             "save one time point or channel of it, for instance with nibabel's "
             "image.slicer[..., 0]"
         )
         raise UnsupportedFormatError(msg)
+    return shape[:3]
+
+
+def _split_colours(voxels: Array, path: Path) -> tuple[Array, bool]:
+    """Return voxels with their colours last, and whether they have any."""
     if voxels.dtype.names is not None:  # RGB24 or RGBA32
         colours = [voxels[name] for name in voxels.dtype.names]
         return np.stack(colours, axis=-1), True
@@ -140,36 +168,39 @@ def _take_volume(voxels: Array, path: Path) -> tuple[Array, bool]:
     return voxels, False
 
 
-def _affine_mm(nifti: nib.Nifti1Image) -> npt.NDArray[np.float64]:
+def _affine_mm(header: nib.Nifti1Header) -> npt.NDArray[np.float64]:
     """Return voxel index to RAS+ mm, whatever unit the file is in."""
-    if nifti.affine is None:
-        msg = "expected a NIfTI file with an affine, got none"
-        raise GeometryError(msg)
-    affine = np.array(nifti.affine, dtype=np.float64)
-    affine[:3] *= MM_PER_UNIT[str(nifti.header.get_xyzt_units()[0])]
+    affine = np.array(header.get_best_affine(), dtype=np.float64)
+    affine[:3] *= MM_PER_UNIT[str(header.get_xyzt_units()[0])]
     return affine
 
 
-def _units(nifti: nib.Nifti1Image) -> str:
+def _units(header: nib.Nifti1Header, affine: npt.NDArray[np.float64]) -> str:
     """Return "mm", or "pixel" where the header shows that the spacing was lost."""
-    unit = str(nifti.header.get_xyzt_units()[0])
-    lost = unit == "unknown" and np.array_equal(
-        np.abs(np.asarray(nifti.affine)), np.eye(4)
-    )
+    unit = str(header.get_xyzt_units()[0])
+    lost = unit == "unknown" and np.array_equal(np.abs(affine), np.eye(4))
     return "pixel" if lost else "mm"
 
 
-def _slice_axis(nifti: nib.Nifti1Image, affine: npt.NDArray[np.float64]) -> int:
+def _slice_axis(header: nib.Nifti1Header, affine: npt.NDArray[np.float64]) -> int:
     """Return the axis of acquisition if told or thick, otherwise head to foot."""
-    told = nifti.header.get_dim_info()[2]
-    if told is not None:
-        return int(told)
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    thickest = int(spacing.argmax())
-    if spacing[thickest] > 1.5 * np.median(spacing):
-        return thickest
-    upward = np.abs(affine[2, :3]) / spacing
-    return 2 - int(upward[::-1].argmax())
+    told = header.get_dim_info()[2]
+    return walk_axis(affine) if told is None else int(told)
+
+
+def _facts(header: nib.Nifti1Header) -> dict[str, Any]:
+    """Return what may be told of a header: its texts may name the patient."""
+    facts: dict[str, Any] = {
+        "format": "NIfTI-1" if header.sizeof_hdr == 348 else "NIfTI-2",
+        "datatype": str(header.get_value_label("datatype")),
+        "sform_code": str(header.get_value_label("sform_code")),
+        "qform_code": str(header.get_value_label("qform_code")),
+        "spatial_unit": str(header.get_xyzt_units()[0]),
+    }
+    low, high = float(header["cal_min"]), float(header["cal_max"])
+    if math.isfinite(low) and math.isfinite(high) and low < high:
+        facts |= {"cal_min": low, "cal_max": high}
+    return facts
 
 
 def _header_of(
@@ -178,21 +209,6 @@ def _header_of(
     """Return the header of the file that a grid comes from, if it still fits."""
     if source is None or not source.is_file():
         return None
-    nifti = _load(source)
-    same = np.allclose(_affine_mm(nifti), affine, rtol=1e-6, atol=1e-6)
-    return nifti.header if same else None
-
-
-def _corner_error(
-    form: npt.NDArray[np.float64],
-    affine: npt.NDArray[np.float64],
-    shape: tuple[int, ...],
-) -> float:
-    """Return how far, in mm, two affines put the corners of a grid apart."""
-    corners = np.stack(
-        [axis.ravel() for axis in np.meshgrid(*[[0, size - 1] for size in shape[:3]])]
-    )
-    homogeneous = np.zeros((4, corners.shape[1]))
-    homogeneous[: corners.shape[0]] = corners
-    homogeneous[3] = 1
-    return float(np.linalg.norm((form - affine) @ homogeneous, axis=0).max())
+    header = _read_header(source)
+    same = np.allclose(_affine_mm(header), affine, rtol=1e-6, atol=1e-6)
+    return header if same else None

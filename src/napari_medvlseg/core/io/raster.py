@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import struct
+import threading
 import warnings
 import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_medvlseg.core.errors import UnsupportedFormatError
+from napari_medvlseg.core.errors import ImageError, UnsupportedFormatError
+from napari_medvlseg.core.io.stored import check_expansion
 from napari_medvlseg.core.types import Image
 
 if TYPE_CHECKING:
@@ -25,10 +29,14 @@ PILLOW_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 TIFF_SUFFIXES = (".tif", ".tiff")
 RASTER_SUFFIXES = (*PILLOW_SUFFIXES, *TIFF_SUFFIXES)
 _DAMAGE = (
-    *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError),
-    *(struct.error, zlib.error, MemoryError),
+    *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError),
+    *(ArithmeticError, AssertionError, AttributeError, RuntimeError, MemoryError),
+    *(struct.error, zlib.error, ImageError),
 )
 """What decoders raise on damaged files."""
+_MOST_BYTES_PER_PIXEL = 4
+_DEFLATE = (8, 32946)
+_YCBCR = 6
 _KEPT_MODES = ("L", "RGB", "RGBA", "I", "F")
 
 
@@ -52,13 +60,13 @@ def read_raster(path: Path, name: str) -> Image:
             pixels, rgb = _read_tiff(path)
         else:
             pixels, rgb = _read_picture(path)
+        return Image(pixels, rgb=rgb, name=name)
     except UnsupportedFormatError:
         raise
     except _DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         msg = f"{path}: cannot be read, it may be damaged or misnamed ({reason})"
         raise UnsupportedFormatError(msg) from error
-    return Image(pixels, rgb=rgb, name=name)
 
 
 def _read_picture(path: Path) -> tuple[Pixels, bool]:
@@ -69,6 +77,7 @@ def _read_picture(path: Path) -> tuple[Pixels, bool]:
         warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
         try:
             with PIL.Image.open(path, formats=("PNG", "JPEG", "BMP")) as picture:
+                check_expansion(path, math.prod(picture.size) * _MOST_BYTES_PER_PIXEL)
                 return _to_pixels(picture)
         except PIL.Image.DecompressionBombError as error:
             msg = f"{path}: {error}; save it as TIFF or cut out a part"
@@ -95,7 +104,8 @@ def _read_tiff(path: Path) -> tuple[Pixels, bool]:
 
     try:
         with tifffile.TiffFile(path) as tiff:
-            series = tiff.series[0]
+            series = _only_series(tiff, path)
+            _check_tiff(series, path)
             pixels = _undo_palette(series.asarray(), tiff.pages.first)
             axes = series.axes + "S" * (pixels.ndim - series.ndim)
     except tifffile.TiffFileError as error:
@@ -105,6 +115,78 @@ def _read_tiff(path: Path) -> tuple[Pixels, bool]:
             raise
         return _read_compressed_tiff(path)
     return _arrange(pixels, axes, path)
+
+
+def _only_series(tiff: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries:
+    """Return the first series, which thumbnails and the like may follow."""
+    broken: list[str] = []
+
+    def listen(record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        if record.thread == threading.get_ident() and "TiffPages" in message:
+            broken.append(message)
+        return not broken
+
+    logger = logging.getLogger("tifffile")
+    logger.addFilter(listen)  # of a chain of pages that breaks, tifffile tells no more
+    try:
+        first, *others = tiff.series
+    finally:
+        logger.removeFilter(listen)
+    if broken:
+        msg = "expected pages one after another, got a broken chain of them"
+        raise ValueError(msg)
+    if first.kind == "generic" and any(
+        other.shape[-first.ndim :] == first.shape for other in others
+    ):
+        msg = (
+            f"{path}: expected a picture or one stack of pages, got pages of one size "
+            "and different kinds; save them alike, or one of them"
+        )
+        raise UnsupportedFormatError(msg)
+    return first
+
+
+def _check_tiff(series: tifffile.TiffPageSeries, path: Path) -> None:
+    """Refuse pages that hold fewer or more bytes than their header declares."""
+    check_expansion(path, series.nbytes)
+    for page in series.pages:
+        key = None if page is None else page.keyframe  # a frame has only its strips
+        if page is None or key is None or key.is_tiled or key.photometric == _YCBCR:
+            continue
+        bits = key.samplesperpixel * float(np.mean(key.bitspersample))  # or a tuple
+        row = math.ceil(key.imagewidth * bits / 8)
+        if key.compression == 1:
+            rows, stored = key.imagelength * key.imagedepth, sum(page.databytecounts)
+        elif key.compression in _DEFLATE and key.planarconfig == 1:
+            rows, stored = _last_strip(page, key, row, path)
+        else:
+            continue
+        if not rows * row <= stored < (rows + 1) * row:
+            msg = f"expected {rows * row} bytes of pixels, got {stored}"
+            raise ValueError(msg)
+
+
+def _last_strip(
+    page: tifffile.TiffPage | tifffile.TiffFrame,
+    key: tifffile.TiffPage,
+    row: int,
+    path: Path,
+) -> tuple[int, int]:
+    """Return the rows of a page's last strip, and the bytes that it unpacks to."""
+    length = key.imagelength
+    height = min(key.rowsperstrip, length)
+    strips = math.ceil(length / height)
+    if len(page.dataoffsets) != strips:
+        msg = f"expected {strips} strips of pixels, got {len(page.dataoffsets)}"
+        raise ValueError(msg)
+    with path.open("rb") as file:
+        file.seek(page.dataoffsets[-1])
+        packed = file.read(page.databytecounts[-1])
+    unpacked = zlib.decompressobj().decompress(packed, height * row + row)
+    padded = strips > 1 and len(unpacked) == height * row
+    rows = height if padded else length - height * (strips - 1)
+    return rows, len(unpacked)
 
 
 def _undo_palette(pixels: Pixels, page: tifffile.TiffPage) -> Pixels:

@@ -13,13 +13,23 @@ from napari_medvlseg.core.io.dicom_files import (
     has_dicom_suffix,
     is_dicom,
 )
+from napari_medvlseg.core.io.metaimage import METAIMAGE_SUFFIXES, read_metaimage
 from napari_medvlseg.core.io.nifti import NIFTI_SUFFIXES, read_nifti
+from napari_medvlseg.core.io.nrrd import NRRD_SUFFIXES, read_nrrd
 from napari_medvlseg.core.io.raster import RASTER_SUFFIXES, read_raster
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari_medvlseg.core.types import Image
 
-READABLE_SUFFIXES = (*RASTER_SUFFIXES, *NIFTI_SUFFIXES, *DICOM_SUFFIXES)
+_READERS: dict[tuple[str, ...], Callable[[Path, str], Image]] = {
+    RASTER_SUFFIXES: read_raster,
+    NIFTI_SUFFIXES: read_nifti,
+    NRRD_SUFFIXES: read_nrrd,
+    METAIMAGE_SUFFIXES: read_metaimage,
+}
+READABLE_SUFFIXES = (*(end for ends in _READERS for end in ends), *DICOM_SUFFIXES)
 """Of the files that are read by their name; DICOM files may have any other, or none."""
 
 
@@ -29,7 +39,8 @@ def read(path: str | Path, *, series: str | None = None) -> Image:
     Parameters
     ----------
     path : str or Path
-        A PNG, JPEG, BMP, TIFF, NIfTI or DICOM file, or a folder with a DICOM series.
+        A PNG, JPEG, BMP, TIFF, NIfTI, DICOM, NRRD or MetaImage file, or a folder with
+        a DICOM series.
     series : str, optional
         Which series of a folder with several: its number or its UID.
 
@@ -44,8 +55,8 @@ def read(path: str | Path, *, series: str | None = None) -> Image:
     check_readable(path)
     if path.is_dir() or _is_dicom_file(path):
         return read_dicom(path, series)
-    reader = read_nifti if is_nifti(path) else read_raster
-    return reader(path, stem_of(path))
+    suffixes = next(kind for kind in _READERS if path.name.lower().endswith(kind))
+    return _READERS[suffixes](path, stem_of(path))
 
 
 def check_readable(path: Path) -> None:
@@ -76,6 +87,11 @@ def is_readable(path: Path) -> bool:
 def is_nifti(path: Path) -> bool:
     """Whether the name is that of a NIfTI file."""
     return path.name.lower().endswith(NIFTI_SUFFIXES)
+
+
+def is_itk(path: Path) -> bool:
+    """Whether the name is that of an NRRD or MetaImage file."""
+    return path.name.lower().endswith((*NRRD_SUFFIXES, *METAIMAGE_SUFFIXES))
 
 
 def stem_of(path: Path) -> str:

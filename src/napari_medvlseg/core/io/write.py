@@ -16,7 +16,8 @@ import numpy as np
 
 from napari_medvlseg.core.errors import OutputError
 from napari_medvlseg.core.io.nifti import to_nifti
-from napari_medvlseg.core.io.read import is_nifti, stem_of
+from napari_medvlseg.core.io.nrrd import write_nrrd
+from napari_medvlseg.core.io.read import is_itk, is_nifti, stem_of
 from napari_medvlseg.core.types import doubt_of
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ MAPS = (
     "expected_entropy",
 )
 _ENDINGS = (
-    *(f"_labels{suffix}" for suffix in (".png", ".tif", ".nii.gz")),
-    *(f"_{name}{suffix}" for name in MAPS for suffix in (".tif", ".nii.gz")),
+    *(f"_labels{suffix}" for suffix in (".png", ".tif", ".nii.gz", ".nrrd")),
+    *(f"_{name}{suffix}" for name in MAPS for suffix in (".tif", ".nii.gz", ".nrrd")),
     ".json",
 )
 
@@ -53,8 +54,9 @@ def write(
     ----------
     segmentation : Segmentation
     image_path : Path
-        Results of a NIfTI image and of a volume in mm are NIfTI, others PNG and
-        float32 TIFF. A NIfTI image that is still there passes its forms and units on.
+        Results of NRRD and MetaImage are NRRD, of NIfTI and other volumes in mm NIfTI,
+        of the rest PNG and float32 TIFF. A NIfTI image that is still there passes its
+        forms and units on.
     output : Path
         A folder, made if need be.
     stem : str, optional
@@ -75,17 +77,12 @@ def write(
     stem = stem_of(image_path) if stem is None else stem
     if not overwrite:
         refuse_earlier(output, stem)
-    as_nifti = is_nifti(image_path) or _is_volume(segmentation)
+    as_nifti = _goes_to_nifti(segmentation, image_path)
     arrays = _arrays(segmentation, as_nifti=as_nifti)
     names = {f"{stem}_{key}": values for key, values in arrays.items()}
     with staging_folder(output) as staging:
         for name, values in names.items():
-            if as_nifti:
-                _save_nifti(
-                    staging / f"{name}.nii.gz", values, segmentation, image_path
-                )
-            else:
-                _save_raster(staging, name, values)
+            _save(staging / name, values, segmentation, image_path)
         files = sorted(path.name for path in staging.iterdir())
         report = {"image": image_path.name, "files": files, **figures(segmentation)}
         text = json.dumps(report, indent=2, ensure_ascii=False, default=str)
@@ -163,17 +160,23 @@ def _prompt_figures(
         "doubtful": segmentation.calls_doubtful(doubt),
     }
     if segmentation.units == "mm":
-        voxel_mm3 = abs(float(np.linalg.det(segmentation.affine[:3, :3])))
-        measures["volume_mm3"] = count * voxel_mm3
+        edges = segmentation.affine[:3, :3]
+        if segmentation.labels.ndim == 3:
+            voxel_mm3 = abs(float(np.linalg.det(edges)))
+            measures["volume_mm3"] = count * voxel_mm3
+        else:
+            pixel_mm2 = float(np.linalg.norm(np.cross(edges[:, 0], edges[:, 1])))
+            measures["area_mm2"] = count * pixel_mm2
     for name in MAPS:
         values = getattr(segmentation, name)[index][mask]
         measures[f"mean_{name}"] = float(values.mean(dtype=float)) if count else None
     return measures
 
 
-def _is_volume(segmentation: Segmentation) -> bool:
-    """Whether a result has a place in the world that a TIFF cannot tell."""
-    return segmentation.units == "mm" and segmentation.labels.ndim == 3
+def _goes_to_nifti(segmentation: Segmentation, image_path: Path) -> bool:
+    """Whether a result is of NIfTI, or has a place that a TIFF cannot tell."""
+    is_volume = segmentation.units == "mm" and segmentation.labels.ndim == 3
+    return is_nifti(image_path) or (is_volume and not is_itk(image_path))
 
 
 def _arrays(
@@ -193,15 +196,28 @@ def _arrays(
     return arrays
 
 
-def _save_nifti(
+def _save(
     path: Path,
     values: npt.NDArray[Any],
     segmentation: Segmentation,
     image_path: Path,
 ) -> None:
-    """Save one array on the grid of its volume."""
-    source = image_path if is_nifti(image_path) else None
-    to_nifti(values, segmentation.affine, source).to_filename(path)
+    """Save one array, on the grid of its volume where it has one."""
+    name = path.name
+    if _goes_to_nifti(segmentation, image_path):
+        source = image_path if is_nifti(image_path) else None
+        nifti = to_nifti(values, segmentation.affine, source)
+        nifti.to_filename(path.with_name(f"{name}.nii.gz"))
+    elif is_itk(image_path):
+        write_nrrd(
+            path.with_name(f"{name}.nrrd"),
+            values,
+            segmentation.affine,
+            ndim=segmentation.labels.ndim,
+            units=segmentation.units,
+        )
+    else:
+        _save_raster(path.parent, name, values)
 
 
 def _save_raster(folder: Path, name: str, values: npt.NDArray[Any]) -> None:
