@@ -212,25 +212,31 @@ def _doubt(results: Results) -> list[str]:
 
 
 def _draw_curves(original: dict[str, dict[str, Any]]) -> None:
-    """Error against entropy, and DSC against doubt."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    """Frequency against probability, error against entropy, DSC against doubt."""
+    figure, axes = plt.subplots(1, 3, figsize=(14, 4.4), layout="constrained")
+    axes[0].plot([0, 1], [0, 1], color="0.7", linewidth=0.8)
     for number, (name, entry) in enumerate(original.items()):
         colour = f"C{number}"
         told = entry["reliability"]
         label = f"{name} (out of domain)" if name == OUT_OF_DOMAIN else name
         style = {"color": colour, "label": label, "marker": ".", "linewidth": 1.2}
-        known = np.array([row for row in told["error_by_entropy"] if row[2] > 0.005])
-        axes[0].plot(*known[:, :2].T, **style)
+        for axis, curve, least in (
+            (axes[0], told["calibration"], 1e-4),
+            (axes[1], told["error_by_entropy"], 0.005),
+        ):
+            known = np.array([row for row in curve if row[2] > least])
+            axis.plot(*known[:, :2].T, **style)
         doubt, dsc = zip(*((c["doubt"], c["dsc"]) for c in entry["cases"]), strict=True)
-        axes[1].scatter(doubt, dsc, s=6, alpha=0.6, color=colour)
+        axes[2].scatter(doubt, dsc, s=6, alpha=0.6, color=colour)
     titles = (
+        ("Reliability, whole images", "probability", "share that belongs to it"),
         ("Error follows entropy", "predictive entropy (nats)", "mean error"),
         ("Doubtful pictures are the bad ones", "doubt (nats a pixel)", "DSC"),
     )
     for axis, (title, x, y) in zip(axes, titles, strict=True):
         axis.set(title=title, xlabel=x, ylabel=y)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[1].set_xscale("log")
+    axes[2].set_xscale("log")
     axes[0].legend(fontsize=7, frameon=False)
     figure.savefig(IMAGES / "reliability.png", dpi=110)
     plt.close(figure)

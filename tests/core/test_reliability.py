@@ -106,6 +106,20 @@ def test_a_correlation_with_a_constant_is_not_defined() -> None:
     assert spearman([1, 2, 2, 5], [1, 3, 3, 9]) == pytest.approx(1.0)
 
 
+def test_the_reliability_diagram_of_calibrated_probabilities_is_the_diagonal() -> None:
+    p, information, reference = _case(3, (400, 500))
+    case = case_reliability(p, (_entropy(p), information), p > 0.5, reference)
+    curve = np.array(summarise_reliability([case], [0.5])["calibration"])
+    probability, frequency, share = curve.T
+    assert len(curve) == BINS
+    assert share.sum() == pytest.approx(1)
+    assert np.abs(probability - frequency).max() < 0.03
+    inside = (p >= 1 / BINS) & (p < 2 / BINS)
+    assert probability[1] == pytest.approx(p[inside].mean(), abs=1e-6)
+    assert frequency[1] == pytest.approx(reference[inside].mean())
+    assert summarise_reliability([], [])["calibration"] == []
+
+
 def test_the_curve_tells_the_error_by_entropy() -> None:
     p, information, reference = _case(2, (200, 200))
     entropy, mask = _entropy(p), p > 0.5

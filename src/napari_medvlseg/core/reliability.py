@@ -120,7 +120,9 @@ def summarise_reliability(
     dict
         ``spearman``: rank correlation of each uncertainty with the error over the
         union, over the pixels of all cases and as the mean over cases. ``brier`` and
-        ``ece`` over union and whole image. ``error_by_entropy``: mean predictive
+        ``ece`` over union and whole image. ``calibration``: mean probability, frequency
+        and share of the pixels in each bin of it, over whole images (over the union a
+        frequency below one half cannot be told). ``error_by_entropy``: mean predictive
         entropy, mean error and share of the pixels in each bin of it, over the union.
         ``mutual_information_share`` in the predictive entropy of the union.
         ``ranking``: rank correlation of a picture's doubt with 1 - DSC.
@@ -139,6 +141,7 @@ def summarise_reliability(
             "union": expected_calibration_error([p.bins for p in unions]),
             "image": expected_calibration_error([p.bins for p in images]),
         },
+        "calibration": _curve([p.bins for p in images]),
         "error_by_entropy": _error_by_entropy(cases),
         "mutual_information_share": information / entropy if entropy else None,
         "ranking": spearman([case.doubt for case in cases], [1 - d for d in dsc]),

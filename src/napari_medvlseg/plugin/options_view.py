@@ -66,7 +66,7 @@ class OptionsView(QWidget):
         self._make_extent()
         self._make_rarer()
         self._lay_out()
-        self._recall()
+        self.recall()
         self.model.currentIndexChanged.connect(self._on_model_changed)
 
     @property
@@ -213,7 +213,7 @@ class OptionsView(QWidget):
         self.more.addWidget(inside)
         return self.more
 
-    def _recall(self) -> None:
+    def recall(self) -> None:
         """Set what the last session left."""
         recall = self._settings.recall
         default = SegmentConfig()
@@ -226,6 +226,9 @@ class OptionsView(QWidget):
         self.whole.setChecked(whole)
         self.slice.setChecked(not whole)
         self.replace.setChecked(recall("replace", default=False))
+        model = self.model.findData(recall("model", "compact"))
+        if model >= 0:
+            self.model.setCurrentIndex(model)
 
     def _on_model_changed(self) -> None:
         """Show the chosen model's summary."""

@@ -91,6 +91,11 @@ class Result:
         What was run.
     frame : LayerFrame
         Where the image lay when the run began.
+
+    Attributes
+    ----------
+    image : Image layer or None
+        What was segmented; None where it is not there.
     """
 
     def __init__(
@@ -98,11 +103,12 @@ class Result:
     ) -> None:
         self.job = job
         self.segmentation: Segmentation | None = None
+        self.image: Any = None
         self.is_edited = False
         self.is_wanted = True
-        self._is_complete = False
+        self.is_complete = False
         self._layers = layers
-        self._frame = frame
+        self.frame = frame
         self._made: dict[tuple[str, int], Any] = {}
         self._given_names: dict[tuple[str, int], str] = {}
 
@@ -115,6 +121,13 @@ class Result:
     def layers(self) -> list[Any]:
         """Those of its layers that the viewer still has."""
         return [layer for layer in self._made.values() if layer in self._layers]
+
+    @property
+    def edited_labels(self) -> Any:
+        """The labels on the kept axes as they were painted; None if they were not."""
+        if not self.is_edited or self.mask is None:
+            return None
+        return np.asarray(self.mask.data).reshape(self.job.cut.kept_shape)
 
     def owns(self, layer: object) -> bool:
         """Whether a layer is one of this result's."""
@@ -156,8 +169,19 @@ class Result:
         self.segmentation = segmentation
         if self.mask in self._layers:
             self.mask.data = self.job.cut.expand(segmentation.labels)
-            origin = self._origin((MASK, 0), complete=self._is_complete)
+            origin = self._origin((MASK, 0), complete=self.is_complete)
             self.mask.metadata = origin
+
+    def paint(self, labels: npt.NDArray[Any]) -> None:
+        """Take over labels, on the kept axes, that were corrected earlier."""
+        self.mask.data = self.job.cut.expand(labels)
+        self.is_edited = True
+
+    def mark(self, *, complete: bool) -> None:
+        """Say in the layers whether the run was finished."""
+        self.is_complete = complete
+        for layer in self.layers:
+            layer.metadata[KEY]["complete"] = complete
 
     def set_shown(self, shown: Collection[str]) -> None:
         """Show these kinds of layers and hide the others."""
@@ -231,7 +255,7 @@ class Result:
     def _make(self, kind: str, number: int, data: npt.NDArray[Any]) -> Any:
         """Make a layer that lies where the image's layer does."""
         prompts = self.job.prompts
-        place = self._frame.at(self.job.cut.offset)
+        place = self.frame.at(self.job.cut.offset)
         if kind == MASK:
             layer = Labels(
                 data,
@@ -276,7 +300,7 @@ class Result:
         """Return a layer's metadata: the image layer's own, and where this is from."""
         kind, number = which
         prompts, cut = self.job.prompts, self.job.cut
-        self._is_complete = complete
+        self.is_complete = complete
         found = {}
         if self.segmentation is not None:
             found = {
@@ -295,7 +319,7 @@ class Result:
             "complete": complete,
             **found,
         }
-        return {**self._frame.metadata, KEY: origin}
+        return {**self.frame.metadata, KEY: origin}
 
     def _known(self) -> Segmentation:
         """Return the segmentation, which is there before a layer is filled."""

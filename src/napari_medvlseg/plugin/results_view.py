@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from napari_medvlseg.plugin.settings import Settings
 
 PERCENT = 100
+THRESHOLD = 0.5
+SHOWN = [MASK, "predictive_entropy"]
+"""What is shown before anything was chosen."""
 MAX_PROMPTS_UNDER_CURSOR = 4
 BAR = (32, 8)
 TELL_NEAREST_FROM = 0.1
@@ -105,6 +108,13 @@ class ResultsView(QWidget):
         self._settings.remember("threshold", self.threshold.value())
         self._settings.remember("shown", sorted(self.shown))
 
+    def recall(self) -> None:
+        """Set what the last session left."""
+        self.set_threshold(self._settings.recall("threshold", THRESHOLD))
+        shown = self._settings.recall("shown", SHOWN)
+        for kind, box in self.boxes.items():
+            box.setChecked(kind in shown)
+
     def _make_threshold(self) -> None:
         """Make the slider and the number, which agree."""
         tip = "Probability above which a pixel is labelled; changes the mask at once"
@@ -116,14 +126,13 @@ class ResultsView(QWidget):
         self.threshold.setRange(0, 1)
         self.threshold.setFixedWidth(NUMBER_WIDTH)
         self.threshold.setSingleStep(0.05)
-        self.set_threshold(self._settings.recall("threshold", 0.5))
+        self.set_threshold(self._settings.recall("threshold", THRESHOLD))
 
     def _make_box(self, kind: str) -> QCheckBox:
         """Make the check box of one kind of layer."""
         title = STYLES[kind].title if kind in STYLES else kind
         box = named(QCheckBox(title.capitalize(), self), f"Show {title}", TIPS[kind])
-        remembered = self._settings.recall("shown", [MASK, "predictive_entropy"])
-        box.setChecked(kind in remembered)
+        box.setChecked(kind in self._settings.recall("shown", SHOWN))
         box.toggled.connect(self.shown_changed)
         return box
 

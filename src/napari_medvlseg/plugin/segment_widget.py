@@ -40,6 +40,8 @@ from napari_medvlseg.plugin.run_view import RunView, time_left
 from napari_medvlseg.plugin.session import Session
 from napari_medvlseg.plugin.settings import Settings
 from napari_medvlseg.plugin.worker import Job, Update
+from napari_medvlseg.plugin.workspace_actions import Controls, WorkspaceActions
+from napari_medvlseg.plugin.workspace_view import WorkspaceView
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -228,6 +230,11 @@ class SegmentWidget(QWidget):
             "Copy as command",
             "Copy the shell command that does the same",
         )
+        self.workspace = WorkspaceView(settings, self)
+        controls = Controls(self.prompt, self.options, self.results, settings)
+        self._actions = WorkspaceActions(
+            self._viewer, self.session, self.workspace, controls
+        )
 
     def _lay_out(self) -> None:
         """Stack the parts in the order of work, in a frame that scrolls."""
@@ -249,6 +256,7 @@ class SegmentWidget(QWidget):
         for part in (self.prompt, self.options, self.progress, _rule(), self.results):
             column.addWidget(part)
         column.addWidget(self.copy)
+        column.addWidget(self.workspace)
         column.addStretch()
         self._scroll = scroll = QScrollArea(self)
         scroll.setWidgetResizable(True)
@@ -278,6 +286,9 @@ class SegmentWidget(QWidget):
         self.progress.cancel_requested.connect(self.cancel)
         self.progress.add_escape(self)
         self.copy.clicked.connect(self.copy_command)
+        self._actions.told.connect(self.progress.say)
+        self._actions.failed.connect(self._on_failed)
+        self._actions.restored.connect(self._on_shown_changed)
         self.results.threshold_changed.connect(session.set_threshold)
         self.results.shown_changed.connect(self._on_shown_changed)
         session.progressed.connect(self._on_progressed)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_medvlseg.plugin.findings import Findings, relabel
+from napari_medvlseg.plugin.findings import Findings, find, relabel
 from napari_medvlseg.plugin.result_layers import MASK, Result
 from napari_medvlseg.plugin.stagger import Stagger
 from napari_medvlseg.plugin.worker import (
@@ -52,6 +52,8 @@ class Session(QObject):
     """An `Update` of the run."""
     refined = Signal(object)
     """`Findings` that are on the screen: a preview, a result, another threshold."""
+    adopted = Signal()
+    """A result of an earlier session is on the screen."""
     completed = Signal(object)
     """The last `Update` of a run, when its layers are on the screen."""
     cancelled = Signal(str)
@@ -104,10 +106,37 @@ class Session(QObject):
         chosen = owners or alive
         return chosen[-1] if chosen else None
 
+    @property
+    def results(self) -> list[Result]:
+        """The results on the screen but for the one that runs, oldest first."""
+        return [
+            result
+            for result in self._results
+            if result.layers and result is not self._running
+        ]
+
+    def adopt(
+        self, result: Result, segmentation: Segmentation, edited: Any, *, complete: bool
+    ) -> None:
+        """Show a result of an earlier session, with its corrections if it has some."""
+        result.segmentation = segmentation
+        self._results.append(result)
+        findings = find(segmentation)
+
+        def finish() -> None:
+            if edited is not None and result.mask is not None:
+                result.paint(edited)
+            result.mark(complete=complete)
+            self.refined.emit(findings)
+            self.adopted.emit()
+
+        parts = result.show(segmentation, self.shown, complete=True)
+        self._stagger.add(parts, finish)
+
     def start(self, job: Job, result: Result, image: napari.layers.Image) -> None:
         """Run a job into a result that has no layers yet."""
         self._running = result
-        self._image = image
+        self._image = result.image = image
         prepare = partial(self._prepare, job, result)
         if "pandas" in sys.modules:
             prepare()

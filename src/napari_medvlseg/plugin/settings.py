@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from qtpy.QtCore import QSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 T = TypeVar("T", bool, int, float, str, list[str])
 
 MAX_HISTORY = 200
+HISTORY = "history"
+FOLDER = "session_folder"
+"""Of the last session that was saved or opened."""
 
 
 class Settings:
@@ -41,16 +47,30 @@ class Settings:
         """Keep a value under a name."""
         self._store.setValue(name, json.dumps(value))
 
+    def choices(self) -> dict[str, str]:
+        """Return all that is chosen in the dock, as it is stored."""
+        return {
+            str(name): str(self._store.value(name, ""))
+            for name in self._store.allKeys()
+            if name not in (HISTORY, FOLDER)
+        }
+
+    def restore(self, choices: Mapping[str, str]) -> None:
+        """Remember choices of another session."""
+        for name, value in choices.items():
+            if name not in (HISTORY, FOLDER):
+                self._store.setValue(name, str(value))
+
     def history(self) -> list[str]:
         """Return the prompts that were run, newest first."""
-        return [str(prompt) for prompt in self.recall("history", list[str]())]
+        return [str(prompt) for prompt in self.recall(HISTORY, list[str]())]
 
     def add_to_history(self, prompt: str) -> None:
         """Put a prompt first in the history, once."""
         older = [known for known in self.history() if known != prompt]
-        self.remember("history", [prompt, *older][:MAX_HISTORY])
+        self.remember(HISTORY, [prompt, *older][:MAX_HISTORY])
 
     def forget_history(self, prompt: str | None = None) -> None:
         """Forget one prompt, or all of them."""
         kept = [known for known in self.history() if prompt not in (None, known)]
-        self.remember("history", kept)
+        self.remember(HISTORY, kept)
