@@ -85,11 +85,6 @@ class Concept:
     region: Any = None
     side: Any = None
 
-    @property
-    def is_private(self) -> bool:
-        """Whether the code is one of our own."""
-        return bool(self.kind.scheme_designator == PRIVATE_SCHEME)
-
 
 def concept_of(prompt: str) -> Concept:
     """Return the codes of what a prompt asks for.

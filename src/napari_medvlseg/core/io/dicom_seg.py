@@ -73,14 +73,14 @@ def write_dicom_seg(
         ),
         start=1,
     ):
+        made = _make(
+            reference,
+            values,
+            _segments(segmentation, tracks),
+            {"segmentation_type": kind, **_described(name, number, reference)},
+            _identity(segmentation),
+        )
         with _refusals_told(reference.path):
-            made = _make(
-                reference,
-                values,
-                _segments(segmentation, tracks),
-                {"segmentation_type": kind, **_described(name, number, reference)},
-                _identity(segmentation),
-            )
             made.save_as(folder / f"{stem}_{name}.dcm")
 
 
@@ -100,27 +100,34 @@ def _make(
 ) -> hd.seg.Segmentation:
     """Return the segmentation of some values, (P, *spatial)."""
     import highdicom as hd
+    from highdicom.coding_schemes import CodingSchemeIdentificationItem
 
-    ours = hd.CodingSchemeIdentificationItem(
+    ours = CodingSchemeIdentificationItem(
         PRIVATE_SCHEME, name=f"{PRODUCT} prompts", responsible_organization=PRODUCT
     )
-    made = hd.seg.Segmentation(
-        source_images=list(reference.headers),
-        pixel_array=reference.planes(values),
-        segment_descriptions=segments,
-        series_instance_uid=hd.UID(),
-        sop_instance_uid=hd.UID(),
-        instance_number=1,
-        manufacturer=PRODUCT,
-        software_versions=version(PRODUCT),
-        max_fractional_value=MAX_FRACTION,
-        specific_character_set="ISO_IR 192",
-        coding_schemes=[ours],
+    planes = reference.planes(values)
+    told = {
+        "series_instance_uid": hd.UID(),
+        "sop_instance_uid": hd.UID(),
+        "instance_number": 1,
+        "manufacturer": PRODUCT,
+        "software_versions": version(PRODUCT),
+        "max_fractional_value": MAX_FRACTION,
+        "specific_character_set": "ISO_IR 192",
+        "coding_schemes": [ours],
         **identity,
         **described,
-    )
+    }
+    with _refusals_told(reference.path):
+        made = hd.seg.Segmentation(
+            source_images=list(reference.headers),
+            pixel_array=planes,
+            segment_descriptions=segments,
+            **told,
+        )
     shared = made.SharedFunctionalGroupsSequence[0]
-    if "PixelMeasuresSequence" in shared and not shared.PixelMeasuresSequence:
+    measures = shared.get("PixelMeasuresSequence")
+    if measures and "PixelSpacing" not in measures[0]:
         del shared.PixelMeasuresSequence  # the source tells no spacing
     return made
 

@@ -212,9 +212,10 @@ def _give_groups(header: Any, frames: Sequence[Frame], thickness: float | None) 
         shared.PlaneOrientationSequence = [plane]
     if "PixelMeasuresSequence" not in shared:
         measures = Dataset()
-        measures.PixelSpacing = list(frames[0].spacing or ())
-        measures.SliceThickness = thickness or ""
-        shared.PixelMeasuresSequence = [measures] if frames[0].spacing else []
+        if frames[0].spacing:
+            measures.PixelSpacing = list(frames[0].spacing)
+            measures.SliceThickness = thickness or ""
+        shared.PixelMeasuresSequence = [measures]
     for frame in frames:
         if frame.position and "PlanePositionSequence" not in own[frame.index]:
             place = Dataset()
