@@ -80,6 +80,16 @@ def test_a_file_that_lost_its_patient_can_be_referred_to(
     assert float(measures.SliceThickness) == 2  # from slice to slice
 
 
+def test_a_date_or_time_that_is_none_is_left_out(
+    tmp_path: Path, write_dicom: WriteDicom
+) -> None:
+    told = {"StudyTime": "14:04:38", "StudyDate": "Doe", "StudyID": "7"}
+    with pydicom.config.disable_value_validation():
+        series = write_series(write_dicom, tmp_path / "ct", **told)
+    seg = write_seg(series, tmp_path / "out")
+    assert (seg.StudyTime, seg.StudyDate, seg.StudyID) == ("", "", "7")
+
+
 def test_slices_turned_by_rounding_and_a_wrong_spacing_are_no_obstacle(
     tmp_path: Path, write_dicom: WriteDicom
 ) -> None:
@@ -97,17 +107,14 @@ def test_slices_turned_by_rounding_and_a_wrong_spacing_are_no_obstacle(
         ({"FrameOfReferenceUID": None}, "with a FrameOfReferenceUID for .*--format"),
         ({"StudyInstanceUID": None}, "with a StudyInstanceUID for DICOM-SEG, got one"),
         ({"SOPClassUID": "1.2.3.999"}, "cannot repeat .*; choose another --format"),
-        ({"PatientBirthDate": "Doe"}, "cannot repeat .*; choose another --format"),
     ],
 )
 def test_a_series_that_cannot_be_referred_to_says_why_and_leaves_nothing(
     tmp_path: Path, write_dicom: WriteDicom, changes: dict[str, Any], told: str
 ) -> None:
-    with pydicom.config.disable_value_validation():
-        series = write_series(write_dicom, tmp_path / "ct", **changes)
-    with pytest.raises(UnsupportedFormatError, match=told) as caught:
+    series = write_series(write_dicom, tmp_path / "ct", **changes)
+    with pytest.raises(UnsupportedFormatError, match=told):
         write_seg(series, tmp_path / "out")
-    assert "Doe" not in str(caught.value)
     assert not (tmp_path / "out").exists()
 
 

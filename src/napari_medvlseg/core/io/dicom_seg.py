@@ -188,7 +188,7 @@ def _segment(
     if concept.side is not None:
         side = CodedConcept.from_code(concept.side)
         (kind,) = described.SegmentedPropertyTypeCodeSequence
-        kind.SegmentedPropertyTypeModifierCodeSequence = [side]
+        kind.add_new("SegmentedPropertyTypeModifierCodeSequence", "SQ", [side])
     if plain(prompt) != prompt:
         described.SegmentDescription = plain(prompt, _MAX_DESCRIPTION)
     return described

@@ -178,21 +178,32 @@ def _complete(headers: Sequence[Any], first: Frame, layout: Layout) -> None:
             del header.SpacingBetweenSlices  # the positions tell it, and better
         if first.is_placed and "PerFrameFunctionalGroupsSequence" not in header:
             # Slices may differ by rounding, which highdicom does not forgive.
-            header.ImageOrientationPatient = list(first.orientation or ())
-            header.PixelSpacing = list(first.spacing or ())
-            header.SliceThickness = thickness or ""
+            _told(
+                header,
+                ImageOrientationPatient=list(first.orientation or ()),
+                PixelSpacing=list(first.spacing or ()),
+                SliceThickness=thickness or "",
+            )
     if len(headers) == 1:
         _give_groups(headers[0], layout.frames, thickness)
 
 
 def _repeatable(header: Any) -> None:
     """Make what a segmentation repeats about the patient such that it can."""
+    from pydicom.valuerep import DA, TM
+
     header.decode()  # texts in the file's own letters: a segmentation is UTF-8
     for keyword in _MAY_BE_EMPTY:
         if keyword not in header:
             setattr(header, keyword, "")
     if header.PatientSex not in _SEXES:
         header.PatientSex = ""
+    kinds = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
+    for keyword, kind in kinds.items():
+        try:
+            kind(str(header[keyword].value or ""))
+        except ValueError:  # 14:04:38, of an older standard
+            setattr(header, keyword, "")
 
 
 def _give_groups(header: Any, frames: Sequence[Frame], thickness: float | None) -> None:
@@ -204,22 +215,32 @@ def _give_groups(header: Any, frames: Sequence[Frame], thickness: float | None) 
     """
     from pydicom import Dataset
 
+    first = frames[0]
     shared = [*(header.get("SharedFunctionalGroupsSequence") or ()), Dataset()][0]
     own = header.get("PerFrameFunctionalGroupsSequence") or [Dataset() for _ in frames]
-    if frames[0].orientation and "PlaneOrientationSequence" not in shared:
-        plane = Dataset()
-        plane.ImageOrientationPatient = list(frames[0].orientation)
-        shared.PlaneOrientationSequence = [plane]
+    if first.orientation and "PlaneOrientationSequence" not in shared:
+        plane = _told(Dataset(), ImageOrientationPatient=list(first.orientation))
+        _told(shared, PlaneOrientationSequence=[plane])
     if "PixelMeasuresSequence" not in shared:
         measures = Dataset()
-        if frames[0].spacing:
-            measures.PixelSpacing = list(frames[0].spacing)
-            measures.SliceThickness = thickness or ""
-        shared.PixelMeasuresSequence = [measures]
+        if first.spacing:
+            edges = {"PixelSpacing": list(first.spacing)}
+            _told(measures, **edges, SliceThickness=thickness or "")
+        _told(shared, PixelMeasuresSequence=[measures])
     for frame in frames:
-        if frame.position and "PlanePositionSequence" not in own[frame.index]:
-            place = Dataset()
-            place.ImagePositionPatient = list(frame.position)
-            own[frame.index].PlanePositionSequence = [place]
-    header.SharedFunctionalGroupsSequence = [shared]
-    header.PerFrameFunctionalGroupsSequence = list(own)
+        group = own[frame.index]
+        if frame.position and "PlanePositionSequence" not in group:
+            place = _told(Dataset(), ImagePositionPatient=list(frame.position))
+            _told(group, PlanePositionSequence=[place])
+    _told(
+        header,
+        SharedFunctionalGroupsSequence=[shared],
+        PerFrameFunctionalGroupsSequence=list(own),
+    )
+
+
+def _told(dataset: Any, **elements: Any) -> Any:
+    """Return a data set with more elements."""
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    return dataset
