@@ -1,21 +1,22 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import SimpleITK as sitk  # noqa: N813 - so do its own docs
 import tifffile
 from PIL import Image as Pillow
+from pydicom.data import get_testdata_file
 
 from napari_medvlseg import cli_segment
 from napari_medvlseg.cli import main
 from napari_medvlseg.core.io.write import MAPS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pytest
 
 PROMPT = ["--prompt", "skin lesion in the dermatoscopy image"]
@@ -149,3 +150,32 @@ def test_a_metaimage_gives_nrrd_on_its_own_grid(tmp_path: Path) -> None:
         assert np.allclose(saved.GetOrigin(), image.GetOrigin())
         assert np.allclose(saved.GetSpacing(), image.GetSpacing())
         assert np.allclose(saved.GetDirection(), image.GetDirection())
+
+
+def test_dicom_gives_a_segmentation_that_refers_to_it(tmp_path: Path) -> None:
+    path = Path(str(get_testdata_file("CT_small.dcm", download=False)))
+    where = ["--output", str(tmp_path), "--format", "dicom-seg", "--threshold", "0.01"]
+    assert main(["segment", str(path), *where, *PROMPT, *QUICK]) == 0
+    source = pydicom.dcmread(path)
+    for name in ("labels", "probability"):
+        seg = pydicom.dcmread(tmp_path / f"CT_small_{name}.dcm")
+        assert seg.SegmentSequence[0].SegmentLabel == PROMPT[1]
+        (told,) = seg.SourceImageSequence
+        assert told.ReferencedSOPInstanceUID == source.SOPInstanceUID
+        assert seg.pixel_array.shape == source.pixel_array.shape
+    assert (tmp_path / "CT_small_mutual_information.tif").is_file()
+
+
+def test_a_format_that_an_image_cannot_have_is_told_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = save_picture(tmp_path / "a.png")
+    asked = ["segment", str(path), *PROMPT, *QUICK, "--format"]
+    assert main([*asked, "dicom-seg"]) == 2
+    assert "expected DICOM for DICOM-SEG to refer to" in one_line(
+        capsys.readouterr().err
+    )
+    assert not (tmp_path / "medvlseg-output").exists()
+    assert main([*asked, "nifti"]) == 0
+    saved = nib.nifti1.load(tmp_path / "medvlseg-output" / "a_labels.nii.gz")
+    assert saved.shape == (50, 40)

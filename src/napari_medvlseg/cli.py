@@ -17,7 +17,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, NoReturn
 
-from napari_medvlseg.cli_options import add_flags, path_of
+from napari_medvlseg.cli_options import add_flags, add_format_flag, path_of
 from napari_medvlseg.cli_terminal import complain, logs
 from napari_medvlseg.core.config import SegmentConfig
 from napari_medvlseg.core.datasets import DESIGNS, QUESTIONS, SPLITS
@@ -173,7 +173,7 @@ def _segment(commands: argparse._SubParsersAction[_Parser]) -> None:
             'medvlseg segment colon.jpg --prompt "one polyp, located in the center"',
             'medvlseg segment "scans/*.png" --prompt "left lung" --prompt "right lung"',
             'medvlseg segment brain.nii.gz --prompt "brain tumor" --slice 40 --axis 2',
-            'medvlseg segment abdomen-dicom/ --series 3 --prompt "liver"',
+            'medvlseg segment ct-dicom/ --series 3 --format dicom-seg --prompt "liver"',
         ],
     )
     parser.add_argument(
@@ -203,6 +203,7 @@ def _segment(commands: argparse._SubParsersAction[_Parser]) -> None:
         metavar="NUMBER",
         help="Which DICOM series of a folder with several: its number or UID",
     )
+    add_format_flag(parser)
     add_flags(parser, SegmentConfig, "how to segment")
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_medvlseg.core.config import (
     DEVICES,
+    FORMATS,
     NOISE_FORMS,
     PRECISIONS,
     SegmentConfig,
@@ -74,6 +75,17 @@ def add_flags(parser: argparse.ArgumentParser, config: type[Any], title: str) ->
             metavar=None if field.name in CHOICES else _metavar_of(default),
             help=f"{help_text} [{_shown(default)}]",
         )
+
+
+def add_format_flag(parser: argparse.ArgumentParser) -> None:
+    """Add ``--format``."""
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="auto",
+        help="Of the results; auto follows the image, dicom-seg wants a DICOM image "
+        "[auto]",
+    )
 
 
 def config_from(config: type[T], options: argparse.Namespace) -> T:

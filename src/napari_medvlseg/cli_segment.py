@@ -74,12 +74,15 @@ def _segment_one(
     options: argparse.Namespace,
 ) -> None:
     """Segment one image, write its files and say what was found."""
+    from napari_medvlseg.core.io.formats import Source, check_format
     from napari_medvlseg.core.io.read import read
     from napari_medvlseg.core.io.write import write
     from napari_medvlseg.core.pipeline import segment_steps
 
     prompts, predictor, config = task
+    source = Source(path, options.series)
     image = read(path, series=options.series)
+    check_format(image, source, options.format)
     _logger.info("segmenting %s, shape %s", path, image.voxels.shape)
     step = None
     with progress(path.name, None) as move:
@@ -89,7 +92,14 @@ def _segment_one(
         msg = "expected at least one slice to segment, got none"
         raise ImageError(msg)
     found = step.snapshot()
-    written = write(found, path, output, stem=stem, overwrite=options.overwrite)
+    written = write(
+        found,
+        source,
+        output,
+        stem=stem,
+        overwrite=options.overwrite,
+        file_format=options.format,
+    )
     _logger.info("written for %s: %s", path, ", ".join(file.name for file in written))
     for line in describe_result(found):
         say(f"{path.name}: {line}")

@@ -257,3 +257,11 @@ def test_fewer_frames_than_told_are_damage(
     write_dicom(tmp_path / "a", film, PixelData=few or b"\0\0")
     with pytest.raises(UnsupportedFormatError, match="damaged"):
         read_dicom(tmp_path / "a")
+
+
+def test_jpeg_ls_is_decoded_to_the_same_values() -> None:
+    pytest.importorskip("jpeg_ls", reason="pyjpegls comes with highdicom")
+    plain = read_dicom(sample("MR_small.dcm")).voxels
+    assert np.array_equal(
+        read_dicom(sample("MR_small_jpeg_ls_lossless.dcm")).voxels, plain
+    )

@@ -11,6 +11,8 @@ NOISE_FORMS = ("token", "shared", "dropout", "none")
 """How the draws of a network differ; `ProbabilisticCrossAttention` tells."""
 PRECISIONS = ("auto", "float32", "bfloat16")
 TILINGS = ("auto", "whole", "tile")
+FORMATS = ("auto", "nifti", "nrrd", "tiff", "dicom-seg")
+"""What results are written as; auto follows the image."""
 MAX_SAMPLES = 100
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from napari.layers import Image, Labels
 from napari.utils.colormaps import DirectLabelColormap
 
+from napari_medvlseg.core.palette import label_color
 from napari_medvlseg.plugin.layers import MAPS
 
 if TYPE_CHECKING:
@@ -30,18 +31,6 @@ MASK = "mask"
 KINDS = (MASK, *MAPS)
 MASK_OPACITY = 0.6
 MAX_NAME_CHARACTERS = 48
-
-PALETTE = (
-    "#56b4e9",
-    "#e69f00",
-    "#009e73",
-    "#f0e442",
-    "#cc79a7",
-    "#d55e00",
-    "#0072b2",
-    "#ffffff",
-)
-"""Okabe and Ito's colours, which the colour-blind can tell apart, bright ones first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +62,6 @@ STYLES = {
 def is_result(layer: napari.layers.Layer) -> bool:
     """Whether a layer was made by this plugin."""
     return KEY in layer.metadata
-
-
-def label_color(label: int) -> str:
-    """Return the colour of a label, as ``#rrggbb``."""
-    return PALETTE[(label - 1) % len(PALETTE)]
 
 
 class Result:

@@ -20,8 +20,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_medvlseg.core.palette import label_color
 from napari_medvlseg.plugin.controls import NUMBER_WIDTH, named
-from napari_medvlseg.plugin.result_layers import KINDS, MASK, STYLES, label_color
+from napari_medvlseg.plugin.result_layers import KINDS, MASK, STYLES
 
 if TYPE_CHECKING:
     from napari_medvlseg.core.types import Segmentation

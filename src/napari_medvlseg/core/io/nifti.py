@@ -79,7 +79,10 @@ def read_nifti(path: Path, name: str) -> Image:
 
 
 def to_nifti(
-    values: Array, affine: npt.NDArray[np.float64], source: Path | None
+    values: Array,
+    affine: npt.NDArray[np.float64],
+    source: Path | None,
+    units: str = "mm",
 ) -> nib.Nifti1Image:
     """Lay values on a grid for saving.
 
@@ -91,6 +94,8 @@ def to_nifti(
     source : Path, optional
         The NIfTI file that the grid comes from: its forms, their codes and its units
         are kept where it is still there and still says the same.
+    units : str
+        Of a grid that comes from elsewhere: ``"mm"``, or unknown.
     """
     import nibabel as nib
 
@@ -103,7 +108,7 @@ def to_nifti(
         nifti.header.set_xyzt_units(*header.get_xyzt_units())
         nifti.header["pixdim"][1:4] = header["pixdim"][1:4]
         return nifti
-    nifti.header.set_xyzt_units("mm")
+    nifti.header.set_xyzt_units("mm" if units == "mm" else "unknown")
     nifti.set_sform(affine, 1)
     nifti.set_qform(affine, 1, strip_shears=True)
     if corner_error(nifti.get_qform(), affine, values.shape) > QFORM_TOLERANCE_MM:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_medvlseg.core.errors import OutputError
-from napari_medvlseg.core.io.nifti import to_nifti
-from napari_medvlseg.core.io.nrrd import write_nrrd
-from napari_medvlseg.core.io.read import is_itk, is_nifti, stem_of
+from napari_medvlseg.core.io.formats import ENDINGS, Source, save, target_of
+from napari_medvlseg.core.io.read import stem_of
+from napari_medvlseg.core.palette import label_color
 from napari_medvlseg.core.types import doubt_of
 
 if TYPE_CHECKING:
@@ -34,35 +34,38 @@ MAPS = (
     "expected_entropy",
 )
 _ENDINGS = (
-    *(f"_labels{suffix}" for suffix in (".png", ".tif", ".nii.gz", ".nrrd")),
-    *(f"_{name}{suffix}" for name in MAPS for suffix in (".tif", ".nii.gz", ".nrrd")),
+    *(f"_{name}{ending}" for name in ("labels", *MAPS) for ending in ENDINGS),
     ".json",
 )
 
 
 def write(
     segmentation: Segmentation,
-    image_path: Path,
+    image_path: Path | Source,
     output: Path,
     *,
     stem: str | None = None,
     overwrite: bool = False,
+    file_format: str = "auto",
 ) -> list[Path]:
     """Write a result on the grid of its image.
 
     Parameters
     ----------
     segmentation : Segmentation
-    image_path : Path
-        Results of NRRD and MetaImage are NRRD, of NIfTI and other volumes in mm NIfTI,
-        of the rest PNG and float32 TIFF. A NIfTI image that is still there passes its
-        forms and units on.
+    image_path : Path or Source
+        What was segmented; a `Source` also says which series of a folder. A NIfTI
+        image that is still there passes its forms and units on.
     output : Path
         A folder, made if need be.
     stem : str, optional
         What the names begin with; the image's own without.
     overwrite : bool
         Whether an earlier result of that stem is replaced.
+    file_format : str
+        One of `FORMATS`. By ``"auto"`` results of NRRD and MetaImage are NRRD, of
+        NIfTI and other volumes in mm NIfTI, of the rest PNG and float32 TIFF. By
+        ``"dicom-seg"`` labels and probability are DICOM, the other maps as by auto.
 
     Returns
     -------
@@ -73,18 +76,24 @@ def write(
     ------
     OutputError
         If an earlier result is there, or the disk refuses. Nothing is left then.
+    UnsupportedFormatError, GeometryError
+        If DICOM-SEG is asked for and the image is not the DICOM that it refers to.
     """
-    stem = stem_of(image_path) if stem is None else stem
+    source = image_path if isinstance(image_path, Source) else Source(image_path)
+    stem = stem_of(source.path) if stem is None else stem
     if not overwrite:
         refuse_earlier(output, stem)
-    as_nifti = _goes_to_nifti(segmentation, image_path)
-    arrays = _arrays(segmentation, as_nifti=as_nifti)
-    names = {f"{stem}_{key}": values for key, values in arrays.items()}
+    target = target_of(segmentation, source, file_format)
     with staging_folder(output) as staging:
-        for name, values in names.items():
-            _save(staging / name, values, segmentation, image_path)
+        save(staging, stem, segmentation, _arrays(segmentation), target)
         files = sorted(path.name for path in staging.iterdir())
-        report = {"image": image_path.name, "files": files, **figures(segmentation)}
+        report = {
+            "image": source.path.name,
+            "files": files,
+            "format": target.kind,
+            "geometry": target.geometry(),
+            **figures(segmentation),
+        }
         text = json.dumps(report, indent=2, ensure_ascii=False, default=str)
         (staging / f"{stem}.json").write_text(text + "\n", encoding="utf-8")
         written = [output / name for name in (*files, f"{stem}.json")]
@@ -152,6 +161,7 @@ def _prompt_figures(
     measures: dict[str, Any] = {
         "prompt": segmentation.prompts[index],
         "label": index + 1,
+        "color": label_color(index + 1),
         "present": count > 0,
         "pixels": count,
         "labelled_pixels": int((segmentation.labels == index + 1).sum()),
@@ -173,62 +183,13 @@ def _prompt_figures(
     return measures
 
 
-def _goes_to_nifti(segmentation: Segmentation, image_path: Path) -> bool:
-    """Whether a result is of NIfTI, or has a place that a TIFF cannot tell."""
-    is_volume = segmentation.units == "mm" and segmentation.labels.ndim == 3
-    return is_nifti(image_path) or (is_volume and not is_itk(image_path))
-
-
-def _arrays(
-    segmentation: Segmentation, *, as_nifti: bool
-) -> dict[str, npt.NDArray[Any]]:
+def _arrays(segmentation: Segmentation) -> dict[str, npt.NDArray[Any]]:
     """Return what is saved, a map of one prompt without its prompt axis."""
-    grid = segmentation.labels.ndim
     arrays: dict[str, npt.NDArray[Any]] = {"labels": segmentation.labels}
     for name in MAPS:
         values = getattr(segmentation, name).astype(np.float32, copy=False)
-        if values.shape[0] == 1:
-            values = values[0]
-        elif as_nifti:  # (I, J, K, P)
-            values = np.moveaxis(values, 0, -1)
-            values = values[:, :, None] if grid == 2 else values
-        arrays[name] = values
+        arrays[name] = values[0] if values.shape[0] == 1 else values
     return arrays
-
-
-def _save(
-    path: Path,
-    values: npt.NDArray[Any],
-    segmentation: Segmentation,
-    image_path: Path,
-) -> None:
-    """Save one array, on the grid of its volume where it has one."""
-    name = path.name
-    if _goes_to_nifti(segmentation, image_path):
-        source = image_path if is_nifti(image_path) else None
-        nifti = to_nifti(values, segmentation.affine, source)
-        nifti.to_filename(path.with_name(f"{name}.nii.gz"))
-    elif is_itk(image_path):
-        write_nrrd(
-            path.with_name(f"{name}.nrrd"),
-            values,
-            segmentation.affine,
-            ndim=segmentation.labels.ndim,
-            units=segmentation.units,
-        )
-    else:
-        _save_raster(path.parent, name, values)
-
-
-def _save_raster(folder: Path, name: str, values: npt.NDArray[Any]) -> None:
-    """Save labels as PNG, or as TIFF if they are a stack, and maps as TIFF."""
-    import PIL.Image
-    import tifffile
-
-    if values.ndim == 2 and values.dtype.kind == "u":
-        PIL.Image.fromarray(values).save(folder / f"{name}.png")
-        return
-    tifffile.imwrite(folder / f"{name}.tif", values, photometric="minisblack")
 
 
 @contextmanager
