@@ -184,6 +184,7 @@ def test_a_tiff_in_mm_tells_its_spacing_and_its_prompts(
     write(segmented(read(path)), path, tmp_path, stem="s", file_format="tiff")
     with tifffile.TiffFile(tmp_path / "s_probability.tif") as tiff:
         assert tiff.series[0].axes == "CZYX"
+        assert tiff.ome_metadata is not None
         described = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]
         tags = tiff.pages.first.tags
         across = tags["XResolution"].value

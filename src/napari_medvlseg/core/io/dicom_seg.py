@@ -106,7 +106,7 @@ def _make(
         PRIVATE_SCHEME, name=f"{PRODUCT} prompts", responsible_organization=PRODUCT
     )
     planes = reference.planes(values)
-    told = {
+    told: dict[str, Any] = {
         "series_instance_uid": hd.UID(),
         "sop_instance_uid": hd.UID(),
         "instance_number": 1,
