@@ -71,7 +71,12 @@ def list_series(folder: Path) -> list[Series]:
 
     Files that are not DICOM or hold no picture are passed over.
     """
-    series = [_describe(files) for files in _by_series(picture_files(folder)).values()]
+    return series_among(picture_files(folder))
+
+
+def series_among(files: Sequence[DicomFile]) -> list[Series]:
+    """Return the series that some files belong to, by number."""
+    series = [_describe(group) for group in _by_series(files).values()]
     return sorted(
         series, key=lambda one: (one.number is None, one.number or 0, one.uid)
     )
