@@ -51,11 +51,14 @@ class OptionsView(QWidget):
     """How a run is made; remembers the choices between sessions."""
 
     model_changed = Signal(object)
+    marks_toggled = Signal(bool)
+    """Whether the letters at the edges of the canvas are wanted."""
 
     def __init__(self, settings: Settings, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._settings = settings
         self._cards: tuple[ModelCard, ...] = ()
+        self._colour_axis: int | None = None
         self.model = named(QComboBox(self), "Model", "Which model segments the image")
         self.summary = QLabel(self)
         self.summary.setWordWrap(True)
@@ -68,6 +71,7 @@ class OptionsView(QWidget):
         self._lay_out()
         self._recall()
         self.model.currentIndexChanged.connect(self._on_model_changed)
+        self.marks.toggled.connect(self._on_marks_toggled)
 
     @property
     def card(self) -> ModelCard | None:
@@ -79,6 +83,11 @@ class OptionsView(QWidget):
     def is_whole(self) -> bool:
         """Whether the whole volume is meant, and not the slice that is shown."""
         return self.whole.isEnabled() and self.whole.isChecked()
+
+    @property
+    def colour(self) -> int | None:
+        """The axis of the layer that is taken for its colours, if that is chosen."""
+        return self._colour_axis if self.colours.isChecked() else None
 
     @property
     def keeps_old(self) -> bool:
@@ -104,10 +113,18 @@ class OptionsView(QWidget):
         self.model.setCurrentIndex(max(self.model.findData(remembered), 0))
         self._on_model_changed()
 
-    def set_has_slices(self, *, has_slices: bool) -> None:
-        """Offer slice or volume only where the image has more than a slice."""
-        self.slice.setEnabled(has_slices)
+    def set_extents(
+        self, *, has_slices: bool, colour: int | None, is_photograph: bool
+    ) -> None:
+        """Offer what there is to choose, and choose colour for a photograph."""
+        self._colour_axis = colour
+        self.slice.setEnabled(has_slices or colour is not None)
         self.whole.setEnabled(has_slices)
+        self.colours.setVisible(colour is not None)
+        if is_photograph:
+            self.colours.setChecked(True)
+        elif self.colours.isChecked() and colour is None:
+            self.slice.setChecked(True)
 
     def remember(self) -> None:
         """Keep the choices for the next session."""
@@ -147,9 +164,16 @@ class OptionsView(QWidget):
             "Whole volume",
             "Segment every slice of the volume or film, one after the other",
         )
+        self.colours = named(
+            QRadioButton("Col&our", self),
+            "Channels as colour",
+            "Take the 3 or 4 channels for red, green and blue: one picture, one result "
+            "for all of them",
+        )
+        self.colours.hide()
         self._extent = QButtonGroup(self)
-        self._extent.addButton(self.slice)
-        self._extent.addButton(self.whole)
+        for button in (self.slice, self.whole, self.colours):
+            self._extent.addButton(button)
 
     def _make_rarer(self) -> None:
         """Make the choices that are folded away."""
@@ -172,6 +196,12 @@ class OptionsView(QWidget):
             "Off: an earlier result of the same prompt stays, and the new layers get a "
             "number",
         )
+        self.marks = named(
+            QCheckBox("Letters at the edges (&L R A P S I)", self),
+            "Orientation marks",
+            "Show which side of the patient each edge of the canvas is, for images "
+            "whose place in the patient is known",
+        )
 
     def _lay_out(self) -> None:
         """Put the common choices above and fold the rarer ones below."""
@@ -183,6 +213,7 @@ class OptionsView(QWidget):
         extent = QHBoxLayout()
         extent.addWidget(self.slice)
         extent.addWidget(self.whole)
+        extent.addWidget(self.colours)
         extent.addStretch()
         grid = QGridLayout()
         grid.setColumnStretch(1, 1)
@@ -209,7 +240,8 @@ class OptionsView(QWidget):
         self.more_grid.setColumnStretch(1, 1)
         add_row(self.more_grid, "&Device", self.device)
         add_row(self.more_grid, "Tilin&g", self.tiling)
-        self.more_grid.addWidget(self.replace, self.more_grid.rowCount(), 0, 1, 2)
+        for box in (self.replace, self.marks):
+            self.more_grid.addWidget(box, self.more_grid.rowCount(), 0, 1, 2)
         self.more.addWidget(inside)
         return self.more
 
@@ -226,6 +258,12 @@ class OptionsView(QWidget):
         self.whole.setChecked(whole)
         self.slice.setChecked(not whole)
         self.replace.setChecked(recall("replace", default=False))
+        self.marks.setChecked(recall("orientation_marks", default=True))
+
+    def _on_marks_toggled(self, is_wanted: bool) -> None:  # noqa: FBT001 - Qt's
+        """Keep the choice at once: it belongs to the canvas, not to a run."""
+        self._settings.remember("orientation_marks", is_wanted)
+        self.marks_toggled.emit(is_wanted)
 
     def _on_model_changed(self) -> None:
         """Show the chosen model's summary."""

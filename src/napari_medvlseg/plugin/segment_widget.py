@@ -31,8 +31,10 @@ from napari_medvlseg.plugin.controls import add_row, named
 from napari_medvlseg.plugin.engine import Engine
 from napari_medvlseg.plugin.frame import LayerFrame
 from napari_medvlseg.plugin.layer_chooser import LayerChooser
+from napari_medvlseg.plugin.layer_space import extents, mirrored
 from napari_medvlseg.plugin.layers import cut_layer
 from napari_medvlseg.plugin.options_view import OptionsView
+from napari_medvlseg.plugin.orientation_marks import OrientationMarks
 from napari_medvlseg.plugin.prompt_view import PromptView
 from napari_medvlseg.plugin.result_layers import Result, is_result
 from napari_medvlseg.plugin.results_view import ResultsView
@@ -142,6 +144,8 @@ class SegmentWidget(QWidget):
             self._viewer.dims,
             whole=self.options.is_whole,
             region=self.region.layer,
+            colour=self.options.colour,
+            mirrored=mirrored(self._viewer.camera),
         )
         return Job(
             cut,
@@ -180,6 +184,7 @@ class SegmentWidget(QWidget):
         """Watch the window that the dock is in, to end the run when it is closed."""
         super().showEvent(a0)
         self._keep_wide_enough()
+        self.marks.attach(self)
         window = self.window()
         if window is not None:
             window.installEventFilter(self)
@@ -223,6 +228,7 @@ class SegmentWidget(QWidget):
         self.options = OptionsView(settings, self)
         self.progress = RunView(self)
         self.results = ResultsView(settings, self)
+        self.marks = OrientationMarks(self._viewer, self.options.marks.isChecked)
         self.copy = named(
             QPushButton("Copy as command"),
             "Copy as command",
@@ -274,6 +280,7 @@ class SegmentWidget(QWidget):
         self.draw.clicked.connect(self.draw_region)
         self.prompt.run_requested.connect(self.run)
         self.options.model_changed.connect(self._on_model_changed)
+        self.options.marks_toggled.connect(self.marks.refresh)
         self.progress.run_requested.connect(self.run)
         self.progress.cancel_requested.connect(self.cancel)
         self.progress.add_escape(self)
@@ -293,6 +300,7 @@ class SegmentWidget(QWidget):
         session.at_leave += [
             self.image.disconnect_layers,
             self.region.disconnect_layers,
+            self.marks.detach,
         ]
         self.destroyed.connect(session.leave)
         app = QApplication.instance()
@@ -308,8 +316,7 @@ class SegmentWidget(QWidget):
 
     def _on_image_changed(self, _layer: object = None) -> None:
         """Offer slice or volume only where there is a choice."""
-        layer = self.image.layer
-        self.options.set_has_slices(has_slices=layer is not None and layer.ndim > 2)
+        self.options.set_extents(**extents(self.image.layer))
 
     def _on_model_changed(self, card: ModelCard | None) -> None:
         """Offer what the model knows."""
