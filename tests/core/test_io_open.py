@@ -200,8 +200,8 @@ def test_opening_a_large_file_reads_no_voxel(tmp_path: Path) -> None:
         with path.open("r+b") as file:  # after opening: what is read is read now
             file.seek(352 + 300 * 2**19)
             file.write(np.full(512 * 512, 7, np.int16).tobytes())
-        assert np.unique(opened.voxels[300]).tolist() == [7]
-        assert np.unique(opened.voxels[200]).tolist() == [0]
+        assert np.unique(np.asarray(opened.voxels[300])).tolist() == [7]
+        assert not np.asarray(opened.voxels[200]).any()
         assert tracemalloc.get_traced_memory()[1] < 2**25
     finally:
         tracemalloc.stop()

@@ -16,11 +16,12 @@ from napari.utils.notifications import notification_manager
 
 from napari_medvlseg.core.errors import GeometryError, UnsupportedFormatError
 from napari_medvlseg.plugin import reader as reader_module
-from napari_medvlseg.plugin.place import KEY, TURN
+from napari_medvlseg.plugin.layer_space import KEY
+from napari_medvlseg.plugin.place import TURN
 from napari_medvlseg.plugin.reader import NO_LAYERS, PLUGIN, get_reader, read_layers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     WriteDicom = Callable[..., Any]
 
@@ -28,15 +29,12 @@ MANIFEST = Path(reader_module.__file__).parent.parent / "napari.yaml"
 VOLUME = np.arange(3 * 4 * 5, dtype=np.int16).reshape(3, 4, 5)
 
 
-@pytest.fixture
-def registered() -> Iterator[npe2.PluginManager]:
-    """Let napari know the manifest of this checkout."""
-    manager = npe2.PluginManager.instance()
-    if PLUGIN in manager:
-        manager.unregister(PLUGIN)
+@pytest.fixture(scope="module")
+def manager() -> npe2.PluginManager:
+    """Return a plugin manager of its own that knows our manifest alone."""
+    manager = npe2.PluginManager()
     manager.register(npe2.PluginManifest.from_file(MANIFEST))
-    yield manager
-    manager.unregister(PLUGIN)
+    return manager
 
 
 def save_nifti(path: Path) -> Path:
@@ -69,22 +67,24 @@ def names(layers: list[Any]) -> list[str]:
 
 @pytest.mark.parametrize(
     "name",
-    ["a.nii", "A.NII.GZ", "a.dcm", "a.nrrd", "a.nhdr", "a.mha", "a.mhd", "a.png"]
-    + ["a.jpg", "a.JPEG", "a.bmp", "a.tif", "a.tiff", "a.dicom", "IM0001", "I0000012"]
-    + ["IMG00021", "1.2.840.113619.2.5", "1.3.12.2.1107.5", "2.25.329", "MR.1.2.840.7"],
+    [
+        *("a.nii", "A.NII.GZ", "a.dcm", "a.dicom", "a.nrrd", "a.nhdr", "a.mha"),
+        *("a.mhd", "a.png", "a.jpg", "a.JPEG", "a.bmp", "a.tif", "a.tiff"),
+        *("IM0001", "I0000012", "IMG00021", "1.2.840.113619.2.5", "1.3.12.2.1107.5"),
+        *("2.25.329", "MR.1.2.840.7"),
+    ],
 )
-def test_the_manifest_claims(registered: npe2.PluginManager, name: str) -> None:
-    claimed = {one.plugin_name for one in registered.iter_compatible_readers(name)}
+def test_the_manifest_claims(manager: npe2.PluginManager, name: str) -> None:
+    claimed = {one.plugin_name for one in manager.iter_compatible_readers(name)}
     assert PLUGIN in claimed
 
 
 @pytest.mark.parametrize(
-    "name", ["a.zarr", "a.csv", "a.npy", "a.gz", "a.czi", "scan.h5", "movie.mp4", "notes"]
+    "name",
+    ["a.zarr", "a.csv", "a.npy", "a.gz", "a.czi", "scan.h5", "movie.mp4", "notes"],
 )
-def test_the_manifest_leaves_to_others(
-    registered: npe2.PluginManager, name: str
-) -> None:
-    claimed = {one.plugin_name for one in registered.iter_compatible_readers(name)}
+def test_the_manifest_leaves_to_others(manager: npe2.PluginManager, name: str) -> None:
+    claimed = {one.plugin_name for one in manager.iter_compatible_readers(name)}
     assert PLUGIN not in claimed
 
 
@@ -159,10 +159,7 @@ def test_of_a_study_nothing_is_opened_if_a_slice_is_missing(
         read_layers(str(tmp_path))
 
 
-def test_the_viewer_shows_a_volume_in_its_place(
-    tmp_path: Path, viewer: Any, registered: npe2.PluginManager
-) -> None:
-    assert PLUGIN in registered
+def test_the_viewer_shows_a_volume_in_its_place(tmp_path: Path, viewer: Any) -> None:
     path = save_nifti(tmp_path / "a.nii.gz")
     (layer,) = viewer.open(str(path), plugin=PLUGIN)
     assert layer.name == "a"
@@ -175,9 +172,8 @@ def test_the_viewer_shows_a_volume_in_its_place(
 
 
 def test_a_damaged_file_opens_nothing_and_says_so_in_a_sentence(
-    tmp_path: Path, viewer: Any, registered: npe2.PluginManager
+    tmp_path: Path, viewer: Any
 ) -> None:
-    assert PLUGIN in registered
     path = save_nifti(tmp_path / "a.nii")
     path.write_bytes(path.read_bytes()[:400])
     with pytest.raises(UnsupportedFormatError, match="may be damaged"):

@@ -85,7 +85,10 @@ def test_no_text_is_cut_off(qtbot: QtBot) -> None:
 
 
 def test_a_row_says_what_there_is() -> None:
-    size, spacing = TIMES.join(("256", "256", "30")), TIMES.join(("0.938",) * 2 + ("5",))
+    size, spacing = (
+        TIMES.join(("256", "256", "30")),
+        TIMES.join(("0.938",) * 2 + ("5",)),
+    )
     assert cells(SERIES[1]) == ("2", "MR", "T2 tra", size, spacing, "30")
     assert cells(SERIES[0])[4] == "unknown"
     assert cells(SERIES[3])[:3] == ("", "MR", "")

@@ -141,8 +141,8 @@ def _opened_voxels(frames: Sequence[Frame], leading: tuple[int, ...]) -> Any:
     leading : tuple of int
         Sizes of the axes before row and column, K together.
     """
-    shape, dtype = fixed_dtype(frames)
-    if not leading or not is_large((len(frames), *shape), dtype):
+    shape, dtype = fixed_dtype(frames) if leading else ((), np.dtype(np.uint8))
+    if not is_large((len(frames), *shape), dtype):
         voxels = voxels_of(frames)[0]
         return voxels.reshape(*leading, *voxels.shape[1:])
 

@@ -87,14 +87,22 @@ def open_raster(path: Path, name: str) -> Opened:
         As `read_raster` does.
     """
     if path.suffix.lower() in TIFF_SUFFIXES:
-        try:
-            pages = lazy_pages(path)
-        except _DAMAGE:
-            pages = None  # what is wrong is told below
+        pages = _large_stack(path)
         if pages is not None:
             return Opened(voxels=pages[0], rgb=pages[1], name=name)
     image = read_raster(path, name)
     return Opened(voxels=image.voxels, rgb=image.rgb, name=name)
+
+
+def _large_stack(path: Path) -> tuple[Any, bool] | None:
+    """Return what `lazy_pages` does; None also of what is damaged, to be told later."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return lazy_pages(path, tiff, _only_series(tiff, path))
+    except (*_DAMAGE, tifffile.TiffFileError, UnsupportedFormatError):
+        return None
 
 
 def _read_picture(path: Path) -> tuple[Pixels, bool]:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     Pixels = npt.NDArray[Any]
 
 
-def lazy_pages(path: Path) -> tuple[Any, bool] | None:
+def lazy_pages(
+    path: Path, tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries
+) -> tuple[Any, bool] | None:
     """Return a dask array of a stack (K, H, W[, 3 | 4]) and whether it has colours.
 
     None where the file is small, or of a kind that is read as a whole: with palettes,
@@ -29,25 +31,23 @@ def lazy_pages(path: Path) -> tuple[Any, bool] | None:
     Parameters
     ----------
     path : Path
-        A TIFF.
+    tiff : TiffFile
+        The file at `path`.
+    series : TiffPageSeries
+        Its first.
 
     Raises
     ------
     tifffile.TiffFileError, ValueError, OSError
         If the file is damaged.
     """
-    import tifffile
-
-    with tifffile.TiffFile(path) as tiff:
-        series = tiff.series[0]
-        if not _is_plain(tiff, series):
-            return None
-        rgb = series.axes.endswith("S")
-        if series.dataoffset is None:
-            voxels = _packed(path, tiff, series)
-        else:
-            voxels = _contiguous(path, tiff, series)
-    return None if voxels is None else (voxels, rgb)
+    if not _is_plain(tiff, series):
+        return None
+    if series.dataoffset is None:
+        voxels = _packed(path, tiff, series)
+    else:
+        voxels = _contiguous(path, tiff, series)
+    return None if voxels is None else (voxels, series.axes.endswith("S"))
 
 
 def _packed(
