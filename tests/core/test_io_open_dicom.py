@@ -128,6 +128,7 @@ def test_cardiac_phases_are_sorted_by_their_times(
         )
     files = [path for phase in "012" for path in (tmp_path / phase).iterdir()]
     (series,) = find_series(files)
+    assert (series.shape, series.makes_image) == ((7, 5, 4, 3), True)
     opened = open_series(series)
     assert opened.series == (SeriesAxis("time", 30.0, "ms"),)
     for time, phase in enumerate((1, 2, 0)):
@@ -150,8 +151,10 @@ def test_copies_of_a_volume_are_still_refused(
     for number in "01":
         write_volume(write_dicom, tmp_path / number)
     files = [path for number in "01" for path in (tmp_path / number).iterdir()]
+    (series,) = find_series(files)
+    assert not series.makes_image
     with pytest.raises(UnsupportedFormatError, match="copies"):
-        open_series(find_series(files)[0])
+        open_series(series)
 
 
 def test_a_missing_slice_is_told(tmp_path: Path, write_dicom: WriteDicom) -> None:

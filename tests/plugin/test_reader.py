@@ -148,6 +148,19 @@ def test_without_a_window_all_stacks_of_a_folder_are_opened(
     assert "Doe" not in str([choices for _, choices, _ in layers])
 
 
+def test_scouts_are_passed_over_where_there_is_a_volume(
+    tmp_path: Path, write_dicom: WriteDicom
+) -> None:
+    write_series(write_dicom, tmp_path, 3, SeriesNumber=2)
+    scout = {"SeriesInstanceUID": "1.2.9", "SeriesNumber": 1}
+    write_series(write_dicom, tmp_path / "a", 1, **scout)
+    frontal = {"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}
+    write_series(write_dicom, tmp_path / "b", 1, **scout, **frontal)
+    (tmp_path / "a" / "1_0.dcm").rename(tmp_path / "1_0.dcm")
+    (tmp_path / "b" / "1_0.dcm").rename(tmp_path / "1_1.dcm")
+    assert names(read_layers(str(tmp_path))) == ["CT series 2"]
+
+
 def test_of_a_study_nothing_is_opened_if_a_slice_is_missing(
     tmp_path: Path, write_dicom: WriteDicom
 ) -> None:
@@ -198,16 +211,15 @@ def test_the_sentence_is_shown_where_napari_would_hide_it(
     assert "may be damaged" in str(record.message)
 
 
+@pytest.mark.usefixtures("qtbot")
 def test_with_a_window_the_user_chooses_and_may_cancel(
     tmp_path: Path,
-    viewer: Any,
     write_dicom: WriteDicom,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from qtpy.QtCore import QTimer
     from qtpy.QtWidgets import QApplication
 
-    assert viewer is not None
     monkeypatch.setattr(reader_module, "_has_window", lambda: True)
     for number, count in ((1, 1), (2, 3), (3, 2)):
         uid = {"SeriesInstanceUID": f"1.2.{number}", "SeriesNumber": number}

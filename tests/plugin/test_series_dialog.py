@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,3 +93,9 @@ def test_a_row_says_what_there_is() -> None:
     assert cells(SERIES[1]) == ("2", "MR", "T2 tra", size, spacing, "30")
     assert cells(SERIES[0])[4] == "unknown"
     assert cells(SERIES[3])[:3] == ("", "MR", "")
+
+
+def test_scouts_that_make_no_image_are_not_chosen_to_begin_with() -> None:
+    scout = replace(SERIES[2], makes_image=False, spacing_mm=None)
+    assert cells(scout)[4] == "not one image"
+    assert largest([scout, *SERIES[:2]]) == 2

@@ -53,7 +53,7 @@ def to_layer_data(opened: Opened, path: Path, series: int | None = None) -> Laye
     if opened.pixel_mm is not None:
         lengths[-2:] = ["mm", "mm"]
     edges = np.linalg.norm(affine[:3, :spatial], axis=0)
-    choices = {
+    choices: dict[str, Any] = {
         "name": opened.name,
         "rgb": opened.rgb,
         **frame,

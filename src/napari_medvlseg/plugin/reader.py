@@ -50,7 +50,8 @@ def read_layers(path: PathOrPaths) -> list[LayerData]:
     """Return layer data for all that is read, or an error and none.
 
     Of a folder with several series the user is asked which to open; without a window
-    all that are stacks of slices are opened, or all if none is.
+    all that are stacks of slices are opened, or all if none is. Files that make no
+    image together, as scouts do, are passed over then.
 
     Parameters
     ----------
@@ -95,7 +96,8 @@ def _wanted(series: Sequence[Series]) -> Sequence[Series]:
         from napari_medvlseg.plugin.series_dialog import choose_series
 
         return choose_series(series)
-    return [one for one in series if one.is_stacked] or series
+    images = [one for one in series if one.makes_image]
+    return [one for one in images if one.is_stacked] or images or series
 
 
 def _has_window() -> bool:

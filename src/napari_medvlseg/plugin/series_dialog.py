@@ -65,8 +65,8 @@ class SeriesDialog(QDialog):
     @property
     def chosen(self) -> list[Series]:
         """The series that are selected, in the table's order."""
-        rows = self.table.selectionModel().selectedRows()
-        return [self._series[row] for row in sorted(index.row() for index in rows)]
+        chosen = {index.row() for index in self.table.selectedIndexes()}
+        return [self._series[row] for row in sorted(chosen)]
 
     def _make_table(self) -> QTableWidget:
         """Fill a table, a row for each series."""
@@ -125,18 +125,23 @@ def choose_series(series: Sequence[Series]) -> list[Series]:
 
 
 def largest(series: Sequence[Series]) -> int:
-    """Return the place of the series with the most voxels."""
-    return max(range(len(series)), key=lambda place: math.prod(series[place].shape))
+    """Return the place of the image with the most voxels."""
+
+    def size(place: int) -> tuple[bool, int]:
+        return series[place].makes_image, math.prod(series[place].shape)
+
+    return max(range(len(series)), key=size)
 
 
 def cells(series: Series) -> tuple[str, ...]:
     """Return what the table says of a series."""
     spacing = series.spacing_mm
+    told = "unknown" if series.makes_image else "not one image"
     return (
         "" if series.number is None else str(series.number),
         series.modality,
         series.description,
         TIMES.join(str(size) for size in series.shape),
-        "unknown" if spacing is None else TIMES.join(f"{edge:.3g}" for edge in spacing),
+        told if spacing is None else TIMES.join(f"{edge:.3g}" for edge in spacing),
         str(series.count),
     )

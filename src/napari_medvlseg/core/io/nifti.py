@@ -250,7 +250,7 @@ def _series(header: nib.Nifti1Header, shape: tuple[int, ...]) -> tuple[SeriesAxi
         step = abs(float(header["pixdim"][axis + 1])) if unit else 1.0
         known = math.isfinite(step) and step > 0
         name = "time" if axis == 3 else "value"
-        axes.append(SeriesAxis(name, *((step, unit) if known else ())))
+        axes.append(SeriesAxis(name, step, unit) if known else SeriesAxis(name))
     return tuple(reversed(axes))
 
 
