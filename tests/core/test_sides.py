@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from napari_medvlseg.cli_segment import describe_result
 from napari_medvlseg.core.io.write import figures
+from napari_medvlseg.core.pipeline import segment
 from napari_medvlseg.core.sides import find_midline, named_side, side_warnings
 from napari_medvlseg.core.types import Image, Midline, Segmentation
+
+if TYPE_CHECKING:
+    from napari_medvlseg.core.predictor import Predictor
 
 LPS = np.diag([-4.0, -4.0, 4.0, 1.0])
 PLACED = {"orientation": "known"}
@@ -194,6 +199,24 @@ def test_without_a_midline_or_a_side_nothing_is_told() -> None:
     midline = Midline(1, 49.5, rightward=True)
     prompts = ["lung", "lung at the left of the image"]
     assert side_warnings(found([far, far], prompts, midline)) == ("", "")
+
+
+def test_a_run_knows_the_midline_only_where_a_side_is_named(
+    predictor: Predictor,
+) -> None:
+    axial = placed(body()[:, :, 5])
+    named, unnamed = (
+        segment(axial, prompt, predictor, num_samples=1)
+        for prompt in ("left lung", "lungs")
+    )
+    assert named.midline == Midline(0, 23.5, rightward=False)
+    assert unnamed.midline is None
+
+
+def test_the_command_line_tells_it_in_a_line_of_its_own() -> None:
+    midline = Midline(1, 49.5, rightward=True)
+    lines = describe_result(found([columns(60, 90)], ["left lung"], midline))
+    assert lines[1].startswith('"left lung": careful: asked for the left')
 
 
 def test_the_json_tells_it_with_the_prompt() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
@@ -13,8 +14,9 @@ from napari.layers import Shapes
 
 from napari_medvlseg.core.config import SegmentConfig
 from napari_medvlseg.core.errors import ImageError
+from napari_medvlseg.core.preprocess.slices import choose_slices
 from napari_medvlseg.plugin.frame import LayerFrame
-from napari_medvlseg.plugin.layer_space import extents
+from napari_medvlseg.plugin.layer_space import extents, to_world
 from napari_medvlseg.plugin.layers import cut_layer
 from tests.plugin.conftest import blob_steps
 
@@ -172,7 +174,11 @@ def test_the_slice_of_an_oblique_layer_is_the_one_on_the_screen(
     layer = ImageLayer(volume(), **OBLIQUE)
     dims = Dims(ndim=3, range=tuple((-100, 100, 0.01) for _ in range(3)))
     dims.order = order
-    for point in ((16.1, 5, 7), (18, 9, 9), (14, 6, 9)):
+    slider = order[0]
+    inverse = np.linalg.inv(to_world(layer))
+    for index in range(layer.data.shape[slider]):
+        point = [50.0, 50.0, 50.0]  # on the displayed axes it does not count
+        point[slider] = (index + 0.3 - inverse[slider, -1]) / inverse[slider, slider]
         dims.point = point
         layer._slice_dims(dims)
         on_screen = layer._slice.image.view
@@ -181,6 +187,25 @@ def test_the_slice_of_an_oblique_layer_is_the_one_on_the_screen(
         np.testing.assert_array_equal(
             voxels, on_screen if order[1] < order[2] else on_screen.T
         )
+
+
+@pytest.mark.parametrize("units", ["pixel", "mm"])
+@pytest.mark.parametrize("mirrored", [(False, False), (True, False), (False, True)])
+def test_the_model_sees_the_picture_as_it_stands_on_the_screen(
+    units: str, mirrored: tuple[bool, bool]
+) -> None:
+    layer = ImageLayer(volume(), units=units)
+    for order in permutations(range(3)):
+        dims = dims_at(1, 2, 3, order=order)
+        layer._slice_dims(dims)
+        on_screen = layer._slice.image.view
+        on_screen = on_screen[:: -1 if mirrored[0] else 1, :: -1 if mirrored[1] else 1]
+        for whole in (False, True):
+            image = cut_layer(layer, dims, whole=whole, mirrored=mirrored).read()
+            slices = choose_slices(image, None, None)
+            index = dims.point[order[0]] if whole else 0
+            picture = slices.picture(image.voxels, int(index))
+            np.testing.assert_array_equal(picture, on_screen)
 
 
 def test_the_sliders_may_stand_in_another_unit_than_the_layer() -> None:
@@ -312,7 +337,7 @@ def test_a_rectangle_limits_the_run() -> None:
     cut = cut_layer(layer, dims_at(0, 0), whole=False, region=region)
     assert cut.box == (slice(1, 4), slice(2, 5))
     np.testing.assert_array_equal(cut.read().voxels, volume()[0, 1:4, 2:5])
-    np.testing.assert_allclose(cut.read().affine[:2, 3], (2, 4))
+    np.testing.assert_allclose(cut.read().affine[:3, 3], (-4, 0, -2))
 
 
 def test_a_rectangle_on_one_slice_limits_every_slice_of_a_volume() -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     import napari.components
     import napari.layers
+    import napari.viewer
     import numpy.typing as npt
 
     Matrix = npt.NDArray[np.float64]
@@ -172,6 +173,12 @@ def colour_axis(layer: napari.layers.Image) -> int | None:
         axis = 0
     is_colour = axis is not None and layer.ndim > 2 and data.shape[axis] in (3, 4)
     return axis if is_colour else None
+
+
+def camera_of(viewer: napari.viewer.Viewer) -> napari.components.Camera:
+    """Return a viewer's camera, which napari 0.9 moved."""
+    scene = getattr(viewer, "scene", None)
+    return viewer.camera if scene is None else scene.camera
 
 
 def mirrored(camera: napari.components.Camera) -> tuple[bool, bool]:

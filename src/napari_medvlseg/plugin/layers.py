@@ -74,7 +74,7 @@ class LayerCut:
         Beside the kept ones, those on which a result is as long as the layer.
     facts : mapping
         What the layer's metadata tells; ``orientation`` where its place is known and
-        the whole picture is cut.
+        the whole picture is cut, ``on_screen`` where it is not known.
     """
 
     data: Any
@@ -179,12 +179,11 @@ class LayerCut:
         return [[part.start, part.stop] for part in self.box]
 
     def expand(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return an array on the kept axes on all axes of the layer.
+        """Return an array on the kept axes with one voxel on every other axis.
 
-        Every other axis has one voxel. Only a slice of an oblique volume becomes as
-        long as the layer, zero beside the slice: napari draws such a layer as if its
-        slices lay straight behind each other, so one that began elsewhere would not
-        lie on its image. Memory that stays zero costs nothing.
+        Only a slice of an oblique volume becomes as long as the layer, zero beside the
+        slice: napari draws such a layer as if its slices lay straight behind each
+        other, so one that began elsewhere would not lie on its image.
         """
         sizes = dict(zip(self.kept, array.shape, strict=True))
         flat = array.reshape(
@@ -192,13 +191,9 @@ class LayerCut:
         )
         if not self.long:
             return flat
-        whole = np.zeros(
-            tuple(
-                self.shape[axis] if axis in self.long else size
-                for axis, size in enumerate(flat.shape)
-            ),
-            array.dtype,
-        )
+        sizes.update((axis, self.shape[axis]) for axis in self.long)
+        shape = tuple(sizes.get(axis, 1) for axis in range(len(self.shape)))
+        whole = np.zeros(shape, array.dtype)  # what stays zero takes no memory
         whole[self._place_in_long()] = flat
         return whole
 
@@ -333,12 +328,13 @@ def _placed(
     mirrored: tuple[bool, bool],
 ) -> LayerCut:
     """Give a cut its affine, and the facts that its place allows."""
-    entry = layer.metadata.get(KEY, {})
-    facts = dict(entry.get("facts") or {})
+    entry = layer.metadata.get(KEY)
+    facts = dict(entry.get("facts") or {}) if isinstance(entry, dict) else {}
     stated = facts.pop("orientation", None)
     affine = _affine_in_patient(cut, layer)
     if affine is None:
         affine = _affine_on_screen(cut, layer, order, mirrored)
+        facts["on_screen"] = True
     else:
         cut = replace(cut, units="mm")
         if not cut.is_boxed:  # a box has a middle of its own, not the patient's
@@ -394,5 +390,8 @@ def _affine_on_screen(
     if len(cut.kept) == 2:
         normal = np.cross(affine[:3, 0], affine[:3, 1])
         length = float(np.linalg.norm(normal))
-        affine[:3, 2] = normal / length if length > 0 else normal
+        if length == 0:  # seen from its edge: only the lengths can be kept
+            affine[2, 0], affine[0, 1] = -np.linalg.norm(steps[:, :2], axis=0)
+            normal, length = np.array([0.0, 1.0, 0.0]), 1.0
+        affine[:3, 2] = normal / length
     return affine

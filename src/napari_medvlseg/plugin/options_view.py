@@ -123,7 +123,7 @@ class OptionsView(QWidget):
         self.colours.setVisible(colour is not None)
         if is_photograph:
             self.colours.setChecked(True)
-        elif self.colours.isChecked() and colour is None:
+        elif self.colours.isChecked():
             self.slice.setChecked(True)
 
     def remember(self) -> None:
@@ -131,7 +131,8 @@ class OptionsView(QWidget):
         self._settings.remember("samples", self.samples.value())
         self._settings.remember("device", str(self.device.currentData()))
         self._settings.remember("tiling", str(self.tiling.currentData()))
-        self._settings.remember("whole", self.whole.isChecked())
+        if not self.colours.isChecked():
+            self._settings.remember("whole", self.whole.isChecked())
         self._settings.remember("replace", self.replace.isChecked())
         if self.card is not None:
             self._settings.remember("model", self.card.model_id)
@@ -165,7 +166,7 @@ class OptionsView(QWidget):
             "Segment every slice of the volume or film, one after the other",
         )
         self.colours = named(
-            QRadioButton("Col&our", self),
+            QRadioButton("Channels as colour", self),
             "Channels as colour",
             "Take the 3 or 4 channels for red, green and blue: one picture, one result "
             "for all of them",
@@ -197,7 +198,7 @@ class OptionsView(QWidget):
             "number",
         )
         self.marks = named(
-            QCheckBox("Letters at the edges (&L R A P S I)", self),
+            QCheckBox("&Letters at the edges (R L A P S I)", self),
             "Orientation marks",
             "Show which side of the patient each edge of the canvas is, for images "
             "whose place in the patient is known",
@@ -213,7 +214,6 @@ class OptionsView(QWidget):
         extent = QHBoxLayout()
         extent.addWidget(self.slice)
         extent.addWidget(self.whole)
-        extent.addWidget(self.colours)
         extent.addStretch()
         grid = QGridLayout()
         grid.setColumnStretch(1, 1)
@@ -224,6 +224,7 @@ class OptionsView(QWidget):
         grid.addLayout(samples, row, 1)
         grid.addWidget(QLabel("Extent", self), row + 1, 0)
         grid.addLayout(extent, row + 1, 1)
+        grid.addWidget(self.colours, row + 2, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(grid)

@@ -11,7 +11,11 @@ from qtpy.QtGui import QColor, QFont, QFontMetrics, QPainter, QPainterPath, QPen
 from qtpy.QtWidgets import QMainWindow, QWidget
 
 from napari_medvlseg.core.orientation import EdgeLetters, edge_letters
-from napari_medvlseg.plugin.layer_space import mirrored, screen_to_patient
+from napari_medvlseg.plugin.layer_space import (
+    camera_of,
+    mirrored,
+    screen_to_patient,
+)
 from napari_medvlseg.plugin.result_layers import is_result
 
 if TYPE_CHECKING:
@@ -105,7 +109,7 @@ class OrientationMarks(QObject):
             viewer.dims.events.order,
             viewer.dims.events.ndisplay,
             viewer.dims.events.ndim,
-            viewer.camera.events.orientation,
+            camera_of(viewer).events.orientation,
             viewer.layers.events.reordered,
         ):
             self._follow(emitter, self._refresh_soon)
@@ -118,10 +122,11 @@ class OrientationMarks(QObject):
     def detach(self) -> None:
         """End: follow nothing more and take the letters away."""
         self._soon.stop()
+        if self._leave:
+            for layer in self._viewer.layers:
+                self._unwatch(layer)
         while self._leave:
             self._leave.pop()()
-        for layer in self._viewer.layers:
-            self._unwatch(layer)
         self._canvas = None
         for label in self.labels.values():
             label.deleteLater()
@@ -134,7 +139,7 @@ class OrientationMarks(QObject):
         viewer = self._viewer
         letters = None
         if self._is_wanted():
-            letters = letters_for(viewer.layers, viewer.dims, viewer.camera)
+            letters = letters_for(viewer.layers, viewer.dims, camera_of(viewer))
         for edge, label in self.labels.items():
             label.set_text("" if letters is None else getattr(letters, edge))
         self._place()

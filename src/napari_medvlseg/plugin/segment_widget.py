@@ -31,7 +31,7 @@ from napari_medvlseg.plugin.controls import add_row, named
 from napari_medvlseg.plugin.engine import Engine
 from napari_medvlseg.plugin.frame import LayerFrame
 from napari_medvlseg.plugin.layer_chooser import LayerChooser
-from napari_medvlseg.plugin.layer_space import extents, mirrored
+from napari_medvlseg.plugin.layer_space import camera_of, extents, mirrored
 from napari_medvlseg.plugin.layers import cut_layer
 from napari_medvlseg.plugin.options_view import OptionsView
 from napari_medvlseg.plugin.orientation_marks import OrientationMarks
@@ -145,7 +145,7 @@ class SegmentWidget(QWidget):
             whole=self.options.is_whole,
             region=self.region.layer,
             colour=self.options.colour,
-            mirrored=mirrored(self._viewer.camera),
+            mirrored=mirrored(camera_of(self._viewer)),
         )
         return Job(
             cut,
