@@ -128,6 +128,8 @@ def describe_result(found: Segmentation) -> list[str]:
             f"{entry['mean_mutual_information']:.4f} nats within"
             f"{'; doubtful, look closely' if entry['doubtful'] else ''}"
         )
+        if "side_warning" in entry:
+            lines.append(f'"{entry["prompt"]}": careful: {entry["side_warning"]}')
     if told["overlap_fraction"] > 0:
         lines.append(f"prompts overlap on {told['overlap_fraction']:.2%} of the image")
     return lines

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-MODULES = ("segment_widget", "sample_data", "session", "worker", "demo")
+MODULES = ("segment_widget", "sample_data", "session", "worker", "demo", "reader")
 HEAVY = ("torch", "monai", "transformers", "timm", "pandas", "pydicom")
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
 import pytest
-from napari.components import Dims
+from napari.components import Dims, ViewerModel
 from napari.layers import Image as ImageLayer
 from napari.layers import Shapes
 
 from napari_medvlseg.core.config import SegmentConfig
 from napari_medvlseg.core.errors import ImageError
+from napari_medvlseg.core.preprocess.slices import choose_slices
 from napari_medvlseg.plugin.frame import LayerFrame
+from napari_medvlseg.plugin.layer_space import extents, to_world
 from napari_medvlseg.plugin.layers import cut_layer
 from tests.plugin.conftest import blob_steps
 
@@ -129,7 +132,8 @@ def test_a_flat_image_lies_where_its_layer_does() -> None:
     image = cut_layer(layer, dims_at(0, 0), whole=False).read()
     assert image.units == "mm"
     assert image.spacing_mm == pytest.approx((0.5, 0.7))
-    wanted = np.array([[0.5, 0, 0, 3], [0, 0.7, 0, 4], [0, 0, 1, 0], [0, 0, 0, 1]])
+    # right is the patient's left, down is inferior, as one looks at a patient
+    wanted = [[0, -0.7, 0, -4], [0, 0, 1, 0], [-0.5, 0, 0, -3], [0, 0, 0, 1]]
     np.testing.assert_allclose(image.affine, wanted)
 
 
@@ -148,18 +152,164 @@ def test_pixels_are_no_length() -> None:
 @pytest.mark.parametrize("whole", [False, True])
 def test_every_voxel_of_an_oblique_image_keeps_its_place(*, whole: bool) -> None:
     layer = ImageLayer(volume(), **OBLIQUE)
-    position = layer.data_to_world((3, 0, 0))
     dims = Dims(ndim=3, range=tuple((-100, 100, 0.01) for _ in range(3)))
-    dims.point = position
+    dims.point = (16.1, 5, 7)
     cut = cut_layer(layer, dims, whole=whole)
     image = cut.read()
-    assert cut.index[0] == 3
+    shown = cut.index[0]
+    assert 0 < shown < 4
     for index in ((0, 0), (5, 6), (2, 4)):
-        kept = (3, *index) if whole else index
-        core = image.affine @ [*kept, *[0] * (3 - len(kept)), 1]
+        kept = (shown, *index) if whole else index
+        right, depth, up = (image.affine @ [*kept, *[0] * (3 - len(kept)), 1])[:3]
         np.testing.assert_allclose(
-            core[:3], layer.data_to_world((3, *index)), atol=1e-6
+            (depth, -up, -right), layer.data_to_world((shown, *index)), atol=1e-6
         )
+
+
+@pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning")
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 0, 1)])
+def test_the_slice_of_an_oblique_layer_is_the_one_on_the_screen(
+    order: tuple[int, ...],
+) -> None:
+    layer = ImageLayer(volume(), **OBLIQUE)
+    dims = Dims(ndim=3, range=tuple((-100, 100, 0.01) for _ in range(3)))
+    dims.order = order
+    slider = order[0]
+    inverse = np.linalg.inv(to_world(layer))
+    for index in range(layer.data.shape[slider]):
+        point = [50.0, 50.0, 50.0]  # on the displayed axes it does not count
+        point[slider] = (index + 0.3 - inverse[slider, -1]) / inverse[slider, slider]
+        dims.point = point
+        layer._slice_dims(dims)
+        on_screen = layer._slice.image.view
+        cut = cut_layer(layer, dims, whole=False)
+        voxels = cut.read().voxels
+        np.testing.assert_array_equal(
+            voxels, on_screen if order[1] < order[2] else on_screen.T
+        )
+
+
+@pytest.mark.parametrize("units", ["pixel", "mm"])
+@pytest.mark.parametrize("mirrored", [(False, False), (True, False), (False, True)])
+def test_the_model_sees_the_picture_as_it_stands_on_the_screen(
+    units: str, mirrored: tuple[bool, bool]
+) -> None:
+    layer = ImageLayer(volume(), units=units)
+    for order in permutations(range(3)):
+        dims = dims_at(1, 2, 3, order=order)
+        layer._slice_dims(dims)
+        on_screen = layer._slice.image.view
+        on_screen = on_screen[:: -1 if mirrored[0] else 1, :: -1 if mirrored[1] else 1]
+        for whole in (False, True):
+            image = cut_layer(layer, dims, whole=whole, mirrored=mirrored).read()
+            slices = choose_slices(image, None, None)
+            index = dims.point[order[0]] if whole else 0
+            picture = slices.picture(image.voxels, int(index))
+            np.testing.assert_array_equal(picture, on_screen)
+
+
+def test_the_sliders_may_stand_in_another_unit_than_the_layer() -> None:
+    viewer = ViewerModel()
+    finer = {"units": "um", "scale": (1000, 1, 1), "name": "finer"}
+    viewer.add_image(np.zeros((5, 6, 7)), **finer)
+    layer = viewer.add_image(volume(), units="mm")
+    viewer.dims.set_current_step(0, 3)
+    assert cut_layer(layer, viewer.dims, whole=False).index[0] == 3
+    np.testing.assert_array_equal(layer._slice.image.view, volume()[3])
+
+
+def test_a_layer_of_known_place_is_cut_with_its_place_in_the_patient() -> None:
+    known = np.array([[0, 0, -0.7, 9], [0, 0.5, 0, 8], [-2.0, 0, 0, 7], [0, 0, 0, 1]])
+    entry = {"affine": known.tolist(), "units": "mm", "facts": {"modality": "CT"}}
+    layer = ImageLayer(volume(), metadata={"medvlseg": entry}, scale=(2, 0.5, 0.7))
+    cut = cut_layer(layer, dims_at(6, 0, 0), whole=True)
+    np.testing.assert_array_equal(cut.read().affine, known)
+    assert cut.read().facts["modality"] == "CT"
+    assert "orientation" in cut.read().facts
+    flat = cut_layer(layer, dims_at(6, 0, 0), whole=False).read()
+    assert flat.units == "mm"
+    for index in ((0, 0), (5, 6)):
+        np.testing.assert_allclose(
+            flat.affine @ [*index, 0, 1], known @ [3, *index, 1], atol=1e-12
+        )
+
+
+def test_a_region_of_a_layer_of_known_place_has_no_middle_of_the_patient() -> None:
+    entry = {"affine": np.eye(4).tolist(), "units": "mm"}
+    layer = ImageLayer(volume()[0], metadata={"medvlseg": entry})
+    region = rectangle((1, 2), (1, 4), (3, 4), (3, 2))
+    cut = cut_layer(layer, dims_at(0, 0), whole=False, region=region)
+    assert "orientation" not in cut.read().facts
+
+
+@pytest.mark.parametrize("affine", [None, "no", [[1, 2]], np.zeros((4, 4)).tolist()])
+def test_metadata_of_another_make_are_no_place(affine: object) -> None:
+    entry = {"affine": affine, "units": "mm"}
+    layer = ImageLayer(volume(), metadata={"medvlseg": entry})
+    assert cut_layer(layer, dims_at(0, 0, 0), whole=True).units == "pixel"
+
+
+def test_a_film_has_no_volume_in_millimetres() -> None:
+    layer = ImageLayer(volume(), units=("s", "mm", "mm"))
+    assert cut_layer(layer, dims_at(0, 0, 0), whole=True).units == "pixel"
+    assert cut_layer(layer, dims_at(0, 0, 0), whole=False).units == "mm"
+
+
+CHANNELS_FIRST = {"axis_labels": ("channel", "y", "x")}
+
+
+def test_channels_that_come_first_are_taken_as_colour() -> None:
+    pixels = np.arange(3 * 6 * 7, dtype=np.uint8).reshape(3, 6, 7)
+    layer = ImageLayer(pixels, **CHANNELS_FIRST)
+    assert extents(layer) == {"has_slices": False, "colour": 0, "is_photograph": True}
+    cut = cut_layer(layer, dims_at(1, 0, 0), whole=False, colour=0)
+    image = cut.read()
+    assert image.rgb
+    np.testing.assert_array_equal(image.voxels, np.moveaxis(pixels, 0, -1))
+
+
+def test_the_result_of_a_colour_picture_is_seen_at_each_channel() -> None:
+    layer = ImageLayer(
+        np.zeros((3, 6, 7), np.uint8), scale=(1, 2, 3), translate=(5, 6, 7)
+    )
+    cut = cut_layer(layer, dims_at(1, 0, 0), whole=False, colour=0)
+    place = LayerFrame.of(layer).at(cut.offset, cut.stretch)
+    result = ImageLayer(cut.expand(np.ones((6, 7))), **place)
+    assert result.data.shape == (1, 6, 7)
+    for channel in range(3):
+        world = layer.data_to_world((channel, 2, 4))
+        index = result.world_to_data(world)
+        np.testing.assert_allclose(index[1:], (2, 4), atol=1e-9)
+        assert np.rint(index[0]) == 0
+
+
+def test_of_many_channels_the_one_at_the_slider_is_taken() -> None:
+    stack = (
+        np.stack([volume()] * 5)
+        + 1000 * np.arange(5, dtype=np.int16)[:, None, None, None]
+    )
+    layer = ImageLayer(np.moveaxis(stack, 0, 1), axis_labels=("z", "c", "y", "x"))
+    assert extents(layer) == {
+        "has_slices": True,
+        "colour": None,
+        "is_photograph": False,
+    }
+    cut = cut_layer(layer, dims_at(2, 3, 0, 0), whole=True)
+    assert cut.kept == (0, 2, 3)  # never walked along
+    np.testing.assert_array_equal(cut.read().voxels, stack[3])
+    assert cut.offset == (0, 3, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("order", "shape", "reason"),
+    [((0, 1, 2), (5, 6, 7), "got 5"), ((1, 0, 2), (3, 6, 7), "roll the axes")],
+)
+def test_what_cannot_be_colour_is_refused(
+    order: tuple[int, ...], shape: tuple[int, ...], reason: str
+) -> None:
+    layer = ImageLayer(np.zeros(shape, np.uint8))
+    with pytest.raises(ImageError, match=reason):
+        cut_layer(layer, dims_at(0, 0, 0, order=order), whole=False, colour=0)
 
 
 @pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning")
@@ -187,7 +337,7 @@ def test_a_rectangle_limits_the_run() -> None:
     cut = cut_layer(layer, dims_at(0, 0), whole=False, region=region)
     assert cut.box == (slice(1, 4), slice(2, 5))
     np.testing.assert_array_equal(cut.read().voxels, volume()[0, 1:4, 2:5])
-    np.testing.assert_allclose(cut.read().affine[:2, 3], (2, 4))
+    np.testing.assert_allclose(cut.read().affine[:3, 3], (-4, 0, -2))
 
 
 def test_a_rectangle_on_one_slice_limits_every_slice_of_a_volume() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from qtpy.QtWidgets import (
     QApplication,
 )
 
-from tests.plugin.conftest import run_and_wait
+from napari_medvlseg.core.types import Midline
+from napari_medvlseg.plugin.findings import find, relabel
+from tests.plugin.conftest import disc, run_and_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,3 +62,43 @@ def test_the_shell_command_is_copied(dock: SegmentWidget) -> None:
         "medvlseg segment IMAGE --prompt 'a polyp'\"'\"'s edge' --model blobs "
         "--samples 5 --seed 0 --threshold 0.5 --device auto"
     )
+
+
+@pytest.mark.usefixtures("viewer_with_disc")
+def test_the_legend_asks_which_side_was_found(
+    qtbot: QtBot, dock: SegmentWidget
+) -> None:
+    run_and_wait(qtbot, dock, "left lung <x>")
+    result = dock.session.current
+    assert result is not None
+    assert result.segmentation is not None
+    assert "Which side?" not in dock.results.legend.text()
+    # The disc lies to the right of column 10, which is said to be the midline.
+    midline = Midline(axis=1, index=9.5, rightward=True)
+    dock.results.set_findings(find(replace(result.segmentation, midline=midline)))
+    assert "Which side?" in dock.results.legend.text()
+    assert "patient's right" in dock.results.legend.text().replace("&#x27;", "'")
+    again = relabel(replace(result.segmentation, midline=midline), 0.6)
+    assert again.each[0].side_warning  # another threshold keeps it
+
+
+def test_channels_first_are_offered_as_colour(
+    qtbot: QtBot, viewer: Any, dock: SegmentWidget
+) -> None:
+    options = dock.options
+    assert options.colours.isHidden()
+    labels = ("channel", "y", "x")
+    viewer.add_image(np.stack([disc()] * 3), axis_labels=labels, name="photograph")
+    assert not options.colours.isHidden()
+    assert options.colour == 0
+    assert not options.whole.isEnabled()
+    assert run_and_wait(qtbot, dock, "bright blob")
+    mask = dock.session.current.mask if dock.session.current else None
+    assert mask is not None
+    np.testing.assert_array_equal(mask.data[0], disc() > 120)
+    viewer.add_image(np.zeros((3, 24, 32), np.uint8), name="three slices")
+    assert not options.colours.isHidden()  # offered, but it may be a volume
+    assert options.colour is None
+    assert options.whole.isEnabled()
+    viewer.add_image(disc())
+    assert options.colours.isHidden()

@@ -37,6 +37,7 @@ from napari_medvlseg.core.sampling import (
     draw_batches,
     is_mirrored,
 )
+from napari_medvlseg.core.sides import find_midline
 from napari_medvlseg.core.types import Image, Prompt, Segmentation
 from napari_medvlseg.core.uncertainty import RunningStatistics
 
@@ -167,6 +168,7 @@ class _Run:
             threshold=config.threshold,
             min_foreground=predictor.card.min_foreground,
         )
+        self.midline = find_midline(image, self.prompts)
         self.done = 0
         self.total = 0
 
@@ -258,6 +260,7 @@ class _Run:
             provenance=self._provenance(),
             units=self.image.units,
             doubtful_from=self.predictor.card.doubtful_from,
+            midline=self.midline,
         )
 
     def _in_tiles(self, prompt: str) -> bool:

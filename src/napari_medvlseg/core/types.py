@@ -131,6 +131,25 @@ class Prompt:
         object.__setattr__(self, "text", cleaned)
 
 
+@dataclass(frozen=True, slots=True)
+class Midline:
+    """Where the left and the right of a patient's body meet in an image.
+
+    Parameters
+    ----------
+    axis : int
+        Spatial axis of the image that runs from one side to the other.
+    index : float
+        Of the midline along it.
+    rightward : bool
+        Whether the index grows towards the patient's right.
+    """
+
+    axis: int
+    index: float
+    rightward: bool
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Segmentation:
     """What a model found for some prompts, and how sure it is, on the image's grid.
@@ -159,6 +178,8 @@ class Segmentation:
         `doubt` from which an answer is called doubtful, in nats; None if unknown.
     exclusive : bool
         Whether the classes exclude each other (softmax) or are independent questions.
+    midline : Midline or None
+        Where the patient's left and right meet; None if that is unknown.
     """
 
     prompts: tuple[str, ...]
@@ -175,6 +196,7 @@ class Segmentation:
     units: str = "pixel"
     doubtful_from: float | None = None
     exclusive: bool = False
+    midline: Midline | None = None
 
     @property
     def masks(self) -> npt.NDArray[np.bool_]:

@@ -24,7 +24,8 @@ def shell_command(job: Job, path: str | None) -> str:
     words += ["--threshold", f"{config.threshold:g}"]
     words += ["--device", config.device]
     words += {"tile": ["--tile"], "whole": ["--no-tile"]}.get(config.tiling, [])
-    cut = [axis for axis in range(len(job.cut.shape)) if axis not in job.cut.kept]
+    held = {*job.cut.kept, job.cut.colour}
+    cut = [axis for axis in range(len(job.cut.shape)) if axis not in held]
     if cut:
         words += ["--axis", str(cut[0]), "--slice", str(job.cut.index[cut[0]])]
     return shlex.join(words)

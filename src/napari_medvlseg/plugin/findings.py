@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_medvlseg.core.postprocess import to_labels
+from napari_medvlseg.core.sides import side_warnings
 
 if TYPE_CHECKING:
     from napari_medvlseg.core.types import Segmentation
@@ -23,6 +24,7 @@ class Finding:
     size: str
     is_doubtful: bool
     max_probability: float
+    side_warning: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,12 +52,14 @@ def find(segmentation: Segmentation) -> Findings:
             _size(segmentation, int(pixels[label])),
             doubtful,
             float(segmentation.probability[label - 1].max()),
+            warning,
         )
-        for label, (prompt, present, doubtful) in enumerate(
+        for label, (prompt, present, doubtful, warning) in enumerate(
             zip(
                 segmentation.prompts,
                 segmentation.present,
                 segmentation.doubtful,
+                side_warnings(segmentation),
                 strict=True,
             ),
             start=1,

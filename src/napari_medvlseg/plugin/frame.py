@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from napari.utils.transforms import CompositeAffine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import napari.layers
-    import numpy as np
     import numpy.typing as npt
 
 
@@ -60,18 +60,28 @@ class LayerFrame:
             metadata=dict(layer.metadata),
         )
 
-    def at(self, offset: Sequence[int]) -> dict[str, Any]:
+    def at(
+        self, offset: Sequence[int], stretch: Sequence[int] | None = None
+    ) -> dict[str, Any]:
         """Return a new layer's keywords, so that its voxel 0 lies at `offset` here.
 
         The offset is in voxels, so it passes through scale, shear and rotation before
         it is added to the translation.
+
+        Parameters
+        ----------
+        offset : D indices
+        stretch : D sizes, optional
+            How many voxels from `offset` on each voxel of the new layer covers.
         """
+        size = np.ones(len(self.scale)) if stretch is None else np.asarray(stretch)
+        middle = np.asarray(offset) + (size - 1) / 2
         to_physical = CompositeAffine(
             self.scale, self.translate, rotate=self.rotate, shear=self.shear
         )
         return {
-            "scale": self.scale,
-            "translate": to_physical(offset),
+            "scale": self.scale * size,
+            "translate": to_physical(middle),
             "rotate": self.rotate,
             "shear": self.shear,
             "affine": self.affine,

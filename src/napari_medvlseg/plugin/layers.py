@@ -5,13 +5,24 @@ Symbols: D, the layer's axes without colour; K, the two or three of them that ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_medvlseg.core.errors import ImageError
-from napari_medvlseg.core.types import Image, Segmentation
+from napari_medvlseg.core.types import RGB_CHANNELS, Image, Segmentation
+from napari_medvlseg.plugin.layer_space import (
+    KEY,
+    channel_axis,
+    mm_per_unit,
+    patient_affine,
+    patient_columns,
+    region_box,
+    shown_index,
+    shown_order,
+    to_world,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,9 +63,18 @@ class LayerCut:
     box : K slices
         The region of interest; all of it where there is none.
     affine : (4, 4)
-        Index along the kept axes to world.
+        Index along the kept axes to RAS+ mm where the layer's place in the patient is
+        known. Otherwise the picture is taken to stand on the screen as one looks at a
+        patient: right is the patient's left, down is inferior.
     units : str
         ``"mm"`` or ``"pixel"``.
+    colour : int, optional
+        Axis of the layer that is taken for red, green and blue.
+    long : axes of the layer
+        Beside the kept ones, those on which a result is as long as the layer.
+    facts : mapping
+        What the layer's metadata tells; ``orientation`` where its place is known and
+        the whole picture is cut, ``on_screen`` where it is not known.
     """
 
     data: Any
@@ -67,6 +87,9 @@ class LayerCut:
     box: tuple[slice, ...]
     affine: npt.NDArray[np.float64]
     units: str
+    colour: int | None = None
+    long: tuple[int, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def kept_shape(self) -> tuple[int, ...]:
@@ -83,7 +106,15 @@ class LayerCut:
     def offset(self) -> tuple[int, ...]:
         """Index in the layer of a result's first voxel."""
         return tuple(
-            0 if axis in self.kept else index for axis, index in enumerate(self.index)
+            0 if axis in (*self.kept, *self.long) else index
+            for axis, index in enumerate(self.index)
+        )
+
+    @property
+    def stretch(self) -> tuple[int, ...]:
+        """How many voxels of the layer each voxel of a result covers, per axis."""
+        return tuple(
+            size if axis == self.colour else 1 for axis, size in enumerate(self.shape)
         )
 
     def read(self) -> Image:
@@ -97,6 +128,8 @@ class LayerCut:
         selection: list[slice | int] = list(self.index)
         for axis, part in zip(self.kept, self.box, strict=True):
             selection[axis] = part
+        if self.colour is not None:
+            selection[self.colour] = slice(None)
         try:
             voxels = np.asarray(self.data[tuple(selection)])
         except OSError as error:
@@ -104,16 +137,20 @@ class LayerCut:
                 f"expected to read the image {self.name!r}, got: {error}; open it again"
             )
             raise ImageError(msg) from error
+        if self.colour is not None:
+            before = sum(axis < self.colour for axis in self.kept)
+            voxels = np.moveaxis(voxels, before, -1)
         affine = self.affine.copy()
         start = [part.start for part in self.box] + [0] * (3 - len(self.box))
         affine[:3, 3] += affine[:3, :3] @ start
         return Image(
             voxels,
             affine,
-            rgb=self.rgb,
+            rgb=self.rgb or self.colour is not None,
             units=self.units,
             slice_axis=self.walked,
             name=self.name,
+            facts=self.facts,
         )
 
     def paste(self, segmentation: Segmentation) -> Segmentation:
@@ -142,10 +179,39 @@ class LayerCut:
         return [[part.start, part.stop] for part in self.box]
 
     def expand(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return an array on the kept axes with one voxel on every other axis."""
+        """Return an array on the kept axes with one voxel on every other axis.
+
+        Only a slice of an oblique volume becomes as long as the layer, zero beside the
+        slice: napari draws such a layer as if its slices lay straight behind each
+        other, so one that began elsewhere would not lie on its image.
+        """
         sizes = dict(zip(self.kept, array.shape, strict=True))
-        return array.reshape(
+        flat = array.reshape(
             tuple(sizes.get(axis, 1) for axis in range(len(self.shape)))
+        )
+        if not self.long:
+            return flat
+        sizes.update((axis, self.shape[axis]) for axis in self.long)
+        shape = tuple(sizes.get(axis, 1) for axis in range(len(self.shape)))
+        whole = np.zeros(shape, array.dtype)  # what stays zero takes no memory
+        whole[self._place_in_long()] = flat
+        return whole
+
+    def holds(self, index: Sequence[int]) -> bool:
+        """Whether a voxel of what `expand` returns is one of the cut."""
+        return all(
+            place.start <= number < place.stop
+            for axis, (place, number) in enumerate(
+                zip(self._place_in_long(), index, strict=True)
+            )
+            if axis in self.long
+        )
+
+    def _place_in_long(self) -> tuple[slice, ...]:
+        """Return where in what `expand` returns the cut lies."""
+        return tuple(
+            slice(index, index + 1) if axis in self.long else slice(None)
+            for axis, index in enumerate(self.index)
         )
 
 
@@ -164,6 +230,8 @@ def cut_layer(
     *,
     whole: bool,
     region: napari.layers.Shapes | None = None,
+    colour: int | None = None,
+    mirrored: tuple[bool, bool] = (False, False),
 ) -> LayerCut:
     """Say which part of a layer is meant, from what the viewer shows now.
 
@@ -174,117 +242,156 @@ def cut_layer(
     dims : Dims
         The viewer's: which axes are displayed, and where the sliders stand.
     whole : bool
-        Three axes, the displayed ones and the slider next to them, instead of two.
+        Three axes, the displayed ones and the slider next to them that is not the
+        channels', instead of two.
     region : Shapes layer, optional
         Its selected shapes (all if none is) bound the run on the displayed axes.
+    colour : int, optional
+        Axis of a grey layer that is taken for red, green and blue.
+    mirrored : two bools
+        Whether the camera shows rows from below, and columns from the right.
 
     Raises
     ------
     ImageError
-        If the layer has fewer than two axes, or the region misses the image.
+        If the layer has fewer than two axes, the region misses the image, or colour
+        is on the screen.
     """
     data = layer.data[0] if layer.multiscale else layer.data
     shape = tuple(int(size) for size in data.shape[: layer.ndim])
     if len(shape) < 2:
         msg = f"expected an image with at least 2 axes, got shape {shape}"
         raise ImageError(msg)
-    order = _displayed_order(layer.ndim, dims)
+    order = shown_order(layer.ndim, dims)
     shown = order[-2:]
-    kept = tuple(sorted(order[-3:] if whole else shown))
+    _check_colour(colour, shape, shown)
+    kept = _kept_axes(order, {colour, channel_axis(layer)}, whole=whole)
     walked = next((axis for axis in order if axis in kept), 0)
     box = {axis: slice(0, size) for axis, size in enumerate(shape)}
     if region is not None:
-        box.update(_region_box(region, layer, shape, shown))
-    return LayerCut(
+        box.update(region_box(region, layer, shape, shown))
+    index = shown_index(layer, dims, shape)
+    cut = LayerCut(
         data=data,
         rgb=bool(layer.rgb),
         name=str(layer.name),
         shape=shape,
         kept=kept,
-        index=_current_index(layer, dims, shape),
+        index=index,
         walked=kept.index(walked) if len(kept) == 3 else 0,
         box=tuple(box[axis] for axis in kept),
-        affine=_kept_affine(layer, kept, _current_index(layer, dims, shape)),
-        units="mm" if _mm_per_unit(layer.units) is not None else "pixel",
+        affine=np.eye(4),
+        units="mm" if mm_per_unit(layer.units, kept) is not None else "pixel",
+        colour=colour,
+        long=_oblique_axes(layer, kept),
     )
+    return _placed(cut, layer, order, mirrored)
 
 
-def _displayed_order(ndim: int, dims: napari.components.Dims) -> list[int]:
-    """Return the layer's axes in the order of the viewer, displayed ones last."""
-    missing = int(dims.ndim) - ndim
-    return [int(axis) - missing for axis in dims.order if axis >= missing]
+def _check_colour(
+    colour: int | None, shape: tuple[int, ...], shown: Sequence[int]
+) -> None:
+    """Refuse an axis that cannot be colour."""
+    if colour is None:
+        return
+    if shape[colour] not in RGB_CHANNELS:
+        msg = f"expected 3 or 4 channels of colour, got {shape[colour]}; segment one"
+        raise ImageError(msg)
+    if colour in shown:
+        msg = "expected the channels on a slider, got them on the screen; roll the axes"
+        raise ImageError(msg)
 
 
-def _current_index(
-    layer: napari.layers.Image, dims: napari.components.Dims, shape: tuple[int, ...]
+def _kept_axes(
+    order: Sequence[int], channels: set[int | None], *, whole: bool
 ) -> tuple[int, ...]:
-    """Return the voxel of the layer where the viewer's sliders stand."""
-    position = layer.world_to_data(tuple(dims.point)[-layer.ndim :])
-    rounded = np.rint(np.asarray(position, float)).astype(int)
-    return tuple(int(index) for index in np.clip(rounded, 0, np.array(shape) - 1))
+    """Return the displayed axes and, of a volume, the slider next to them."""
+    sliders = [axis for axis in order[:-2] if axis not in channels]
+    return tuple(sorted([*(sliders[-1:] if whole else []), *order[-2:]]))
 
 
-def _region_box(
-    region: napari.layers.Shapes,
-    layer: napari.layers.Image,
-    shape: tuple[int, ...],
-    shown: Sequence[int],
-) -> Mapping[int, slice]:
-    """Return, per displayed axis, the voxels that the shapes' bounding box covers."""
-    chosen = sorted(region.selected_data) or range(len(region.data))
-    corners = [corner for number in chosen for corner in region.data[number]]
-    if not corners:
-        msg = f"expected a rectangle in {region.name!r}, got none; draw one, or choose "
-        raise ImageError(msg + "the whole image")
-    missing = (0.0,) * max(layer.ndim - region.ndim, 0)
-    points = np.array(
-        [
-            layer.world_to_data((*missing, *region.data_to_world(tuple(corner))))
-            for corner in corners
-        ]
-    )[:, -layer.ndim :]
-    box = {}
-    for axis in shown:
-        start = max(int(np.floor(points[:, axis].min() + 0.5)), 0)
-        stop = min(int(np.ceil(points[:, axis].max() + 0.5)), shape[axis])
-        if stop <= start:
-            msg = f"expected the region {region.name!r} to lie on the image, got one "
-            raise ImageError(msg + "beside it; draw it over the image")
-        box[axis] = slice(start, stop)
-    return box
-
-
-def _kept_affine(
-    layer: napari.layers.Image, kept: tuple[int, ...], index: tuple[int, ...]
-) -> npt.NDArray[np.float64]:
-    """Return the (4, 4) matrix from kept axes to the last three axes of the world."""
-    origin = np.array(
-        [0 if axis in kept else index[axis] for axis in range(layer.ndim)], float
+def _oblique_axes(layer: napari.layers.Layer, kept: Sequence[int]) -> tuple[int, ...]:
+    """Return the axes not kept whose steps move a voxel along a kept one."""
+    linear = to_world(layer)[:-1, :-1]
+    size = np.abs(linear).max()
+    return tuple(
+        axis
+        for axis in range(layer.ndim)
+        if axis not in kept and np.abs(linear[list(kept), axis]).max() > 1e-9 * size
     )
-    start = np.array(layer.data_to_world(tuple(origin)), float)
-    columns = [
-        np.array(layer.data_to_world(tuple(origin + unit)), float) - start
-        for unit in np.eye(layer.ndim)[list(kept)]
-    ]
-    rows = min(layer.ndim, 3)
-    per_mm = _mm_per_unit(layer.units) or np.ones(layer.ndim)
-    scale = np.asarray(per_mm)[-rows:]
-    affine = np.eye(4)
-    affine[:rows, : len(kept)] = (np.array(columns).T[-rows:].T * scale).T
-    affine[:rows, 3] = start[-rows:] * scale
-    if len(kept) == 2 and rows == 3:
-        normal = np.cross(affine[:3, 0], affine[:3, 1])
-        length = float(np.linalg.norm(normal))
-        affine[:3, 2] = normal / length if length > 0 else normal
+
+
+def _placed(
+    cut: LayerCut,
+    layer: napari.layers.Layer,
+    order: Sequence[int],
+    mirrored: tuple[bool, bool],
+) -> LayerCut:
+    """Give a cut its affine, and the facts that its place allows."""
+    entry = layer.metadata.get(KEY)
+    facts = dict(entry.get("facts") or {}) if isinstance(entry, dict) else {}
+    stated = facts.pop("orientation", None)
+    affine = _affine_in_patient(cut, layer)
+    if affine is None:
+        affine = _affine_on_screen(cut, layer, order, mirrored)
+        facts["on_screen"] = True
+    else:
+        cut = replace(cut, units="mm")
+        if not cut.is_boxed:  # a box has a middle of its own, not the patient's
+            facts["orientation"] = stated or "known"
+    return replace(cut, affine=affine, facts=facts)
+
+
+def _affine_in_patient(
+    cut: LayerCut, layer: napari.layers.Layer
+) -> npt.NDArray[np.float64] | None:
+    """Return the kept axes to RAS+ mm; None if the layer does not tell."""
+    known = patient_affine(layer.metadata)
+    columns = patient_columns(layer.ndim)
+    if known is None or any(axis not in columns for axis in cut.kept):
+        return None
+    rest = [column for axis, column in columns.items() if axis not in cut.kept]
+    unused = sorted(set(range(3)) - set(columns.values()))
+    picked = [*(columns[axis] for axis in cut.kept), *rest, *unused]
+    affine = known[:, [*picked, 3]].copy()
+    for axis, column in columns.items():
+        if axis not in cut.kept:
+            affine[:, 3] += known[:, column] * cut.index[axis]
     return affine
 
 
-def _mm_per_unit(units: Sequence[Any]) -> list[float] | None:
-    """Return each axis' unit in mm; None if an axis of the last two has no length."""
-    factors = [
-        float((1 * unit).to("mm").magnitude) if unit.is_compatible_with("mm") else None
-        for unit in units
-    ]
-    if None in factors[-2:]:
-        return None
-    return [1.0 if factor is None else factor for factor in factors]
+def _affine_on_screen(
+    cut: LayerCut,
+    layer: napari.layers.Layer,
+    order: Sequence[int],
+    mirrored: tuple[bool, bool],
+) -> npt.NDArray[np.float64]:
+    """Return the kept axes to a world in which the screen looks at a patient.
+
+    Lengths, angles and places to each other are the layer's own.
+    """
+    matrix = to_world(layer)
+    down, right = order[-2:]
+    depth = next((axis for axis in cut.kept if axis not in (down, right)), None)
+    if depth is None and len(order) > 2:
+        depth = order[-3]
+    origin = [0 if axis in cut.kept else cut.index[axis] for axis in range(layer.ndim)]
+    steps = np.column_stack([matrix[:-1, list(cut.kept)], (matrix @ [*origin, 1])[:-1]])
+    per_unit = mm_per_unit(layer.units, cut.kept)
+    if per_unit is not None:
+        steps = steps * per_unit[:, None]
+    upward, leftward = mirrored
+    affine = np.zeros((4, 4))
+    affine[3, 3] = 1
+    columns = [*range(len(cut.kept)), 3]
+    affine[0, columns] = steps[right] * (1 if leftward else -1)
+    affine[1, columns] = 0 if depth is None else steps[depth]
+    affine[2, columns] = steps[down] * (1 if upward else -1)
+    if len(cut.kept) == 2:
+        normal = np.cross(affine[:3, 0], affine[:3, 1])
+        length = float(np.linalg.norm(normal))
+        if length == 0:  # seen from its edge: only the lengths can be kept
+            affine[2, 0], affine[0, 1] = -np.linalg.norm(steps[:, :2], axis=0)
+            normal, length = np.array([0.0, 1.0, 0.0]), 1.0
+        affine[:3, 2] = normal / length
+    return affine

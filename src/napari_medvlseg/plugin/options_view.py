@@ -51,11 +51,14 @@ class OptionsView(QWidget):
     """How a run is made; remembers the choices between sessions."""
 
     model_changed = Signal(object)
+    marks_toggled = Signal(bool)
+    """Whether the letters at the edges of the canvas are wanted."""
 
     def __init__(self, settings: Settings, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._settings = settings
         self._cards: tuple[ModelCard, ...] = ()
+        self._colour_axis: int | None = None
         self.model = named(QComboBox(self), "Model", "Which model segments the image")
         self.summary = QLabel(self)
         self.summary.setWordWrap(True)
@@ -68,6 +71,7 @@ class OptionsView(QWidget):
         self._lay_out()
         self.recall()
         self.model.currentIndexChanged.connect(self._on_model_changed)
+        self.marks.toggled.connect(self._on_marks_toggled)
 
     @property
     def card(self) -> ModelCard | None:
@@ -79,6 +83,11 @@ class OptionsView(QWidget):
     def is_whole(self) -> bool:
         """Whether the whole volume is meant, and not the slice that is shown."""
         return self.whole.isEnabled() and self.whole.isChecked()
+
+    @property
+    def colour(self) -> int | None:
+        """The axis of the layer that is taken for its colours, if that is chosen."""
+        return self._colour_axis if self.colours.isChecked() else None
 
     @property
     def keeps_old(self) -> bool:
@@ -104,17 +113,26 @@ class OptionsView(QWidget):
         self.model.setCurrentIndex(max(self.model.findData(remembered), 0))
         self._on_model_changed()
 
-    def set_has_slices(self, *, has_slices: bool) -> None:
-        """Offer slice or volume only where the image has more than a slice."""
-        self.slice.setEnabled(has_slices)
+    def set_extents(
+        self, *, has_slices: bool, colour: int | None, is_photograph: bool
+    ) -> None:
+        """Offer what there is to choose, and choose colour for a photograph."""
+        self._colour_axis = colour
+        self.slice.setEnabled(has_slices or colour is not None)
         self.whole.setEnabled(has_slices)
+        self.colours.setVisible(colour is not None)
+        if is_photograph:
+            self.colours.setChecked(True)
+        elif self.colours.isChecked():
+            self.slice.setChecked(True)
 
     def remember(self) -> None:
         """Keep the choices for the next session."""
         self._settings.remember("samples", self.samples.value())
         self._settings.remember("device", str(self.device.currentData()))
         self._settings.remember("tiling", str(self.tiling.currentData()))
-        self._settings.remember("whole", self.whole.isChecked())
+        if not self.colours.isChecked():
+            self._settings.remember("whole", self.whole.isChecked())
         self._settings.remember("replace", self.replace.isChecked())
         if self.card is not None:
             self._settings.remember("model", self.card.model_id)
@@ -147,9 +165,16 @@ class OptionsView(QWidget):
             "Whole volume",
             "Segment every slice of the volume or film, one after the other",
         )
+        self.colours = named(
+            QRadioButton("Channels as colour", self),
+            "Channels as colour",
+            "Take the 3 or 4 channels for red, green and blue: one picture, one result "
+            "for all of them",
+        )
+        self.colours.hide()
         self._extent = QButtonGroup(self)
-        self._extent.addButton(self.slice)
-        self._extent.addButton(self.whole)
+        for button in (self.slice, self.whole, self.colours):
+            self._extent.addButton(button)
 
     def _make_rarer(self) -> None:
         """Make the choices that are folded away."""
@@ -172,6 +197,12 @@ class OptionsView(QWidget):
             "Off: an earlier result of the same prompt stays, and the new layers get a "
             "number",
         )
+        self.marks = named(
+            QCheckBox("&Letters at the edges (R L A P S I)", self),
+            "Orientation marks",
+            "Show which side of the patient each edge of the canvas is, for images "
+            "whose place in the patient is known",
+        )
 
     def _lay_out(self) -> None:
         """Put the common choices above and fold the rarer ones below."""
@@ -193,6 +224,7 @@ class OptionsView(QWidget):
         grid.addLayout(samples, row, 1)
         grid.addWidget(QLabel("Extent", self), row + 1, 0)
         grid.addLayout(extent, row + 1, 1)
+        grid.addWidget(self.colours, row + 2, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(grid)
@@ -209,7 +241,8 @@ class OptionsView(QWidget):
         self.more_grid.setColumnStretch(1, 1)
         add_row(self.more_grid, "&Device", self.device)
         add_row(self.more_grid, "Tilin&g", self.tiling)
-        self.more_grid.addWidget(self.replace, self.more_grid.rowCount(), 0, 1, 2)
+        for box in (self.replace, self.marks):
+            self.more_grid.addWidget(box, self.more_grid.rowCount(), 0, 1, 2)
         self.more.addWidget(inside)
         return self.more
 
@@ -229,6 +262,12 @@ class OptionsView(QWidget):
         model = self.model.findData(recall("model", "compact"))
         if model >= 0:
             self.model.setCurrentIndex(model)
+        self.marks.setChecked(recall("orientation_marks", default=True))
+
+    def _on_marks_toggled(self, is_wanted: bool) -> None:  # noqa: FBT001 - Qt's
+        """Keep the choice at once: it belongs to the canvas, not to a run."""
+        self._settings.remember("orientation_marks", is_wanted)
+        self.marks_toggled.emit(is_wanted)
 
     def _on_model_changed(self) -> None:
         """Show the chosen model's summary."""

@@ -11,6 +11,7 @@ from napari.layers import Image, Labels
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_medvlseg.core.palette import label_color
+from napari_medvlseg.plugin import layer_space
 from napari_medvlseg.plugin.layers import MAPS
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from napari_medvlseg.plugin.frame import LayerFrame
     from napari_medvlseg.plugin.worker import Job
 
-KEY = "medvlseg"
+KEY = layer_space.KEY
 """Of what this plugin keeps in a layer's metadata."""
 
 MASK = "mask"
@@ -61,7 +62,7 @@ STYLES = {
 
 def is_result(layer: napari.layers.Layer) -> bool:
     """Whether a layer was made by this plugin."""
-    return KEY in layer.metadata
+    return "kind" in layer.metadata.get(KEY, {})  # a reader's has no kind
 
 
 class Result:
@@ -193,6 +194,8 @@ class Result:
         index = np.rint(np.asarray(data, float)).astype(int)
         if (index < 0).any() or (index >= self.mask.data.shape).any():
             return None
+        if not self.job.cut.holds(index):
+            return None
         return tuple(int(index[axis]) for axis in self.job.cut.kept)
 
     def _show_one(
@@ -239,7 +242,7 @@ class Result:
     def _make(self, kind: str, number: int, data: npt.NDArray[Any]) -> Any:
         """Make a layer that lies where the image's layer does."""
         prompts = self.job.prompts
-        place = self.frame.at(self.job.cut.offset)
+        place = self.frame.at(self.job.cut.offset, self.job.cut.stretch)
         if kind == MASK:
             layer = Labels(
                 data,
@@ -295,7 +298,7 @@ class Result:
             "kind": kind,
             "image": cut.name,
             "prompts": list(prompts) if kind == MASK else [prompts[number]],
-            "affine": cut.affine,
+            "grid_affine": cut.affine,
             "units": cut.units,
             "kept_axes": list(cut.kept),
             "offset": list(cut.offset),
@@ -303,7 +306,13 @@ class Result:
             "complete": complete,
             **found,
         }
-        return {**self.frame.metadata, KEY: origin}
+        metadata = self.frame.metadata
+        known = layer_space.patient_affine(metadata)
+        if known is not None:  # of the image's first voxel: ours may be another
+            start = [*cut.offset[-3:], *[0] * (3 - len(cut.offset[-3:])), 1]
+            known[:, 3] = known @ start
+            origin["affine"] = known.tolist()
+        return {**metadata, KEY: {**metadata.get(KEY, {}), **origin}}
 
     def _known(self) -> Segmentation:
         """Return the segmentation, which is there before a layer is filled."""

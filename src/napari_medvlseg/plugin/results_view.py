@@ -200,6 +200,8 @@ def _legend_line(finding: Finding) -> str:
         return f"not found: <b>{name}</b>{nearest}"
     square = f'<span style="color: {label_color(finding.label)}">■</span>'
     caution = " — <b>doubtful</b>, look closely" if finding.is_doubtful else ""
+    if finding.side_warning:
+        caution += f"<br>⚠ <b>Which side?</b> {html.escape(finding.side_warning)}"
     return f"{square} {name}: {finding.size}{caution}"
 
 

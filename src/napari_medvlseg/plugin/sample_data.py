@@ -15,6 +15,7 @@ import numpy as np
 
 from napari_medvlseg.core.config import cache_folder
 from napari_medvlseg.core.errors import DownloadError, UnsupportedFormatError
+from napari_medvlseg.plugin.layer_space import KEY
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -181,4 +182,25 @@ def _grey(pixels: npt.NDArray[Any], name: str, dataset: Any = None) -> LayerData
     if spacing is not None:
         choices["scale"] = tuple(float(edge) for edge in spacing)
         choices["units"] = ("mm", "mm")
+        choices["metadata"] = _place(dataset)
     return pixels, choices, "image"
+
+
+def _place(dataset: Any) -> dict[str, Any]:
+    """Return where a DICOM picture lies in the patient, as layers' metadata tell it."""
+    from napari_medvlseg.core.io.dicom_geometry import plane_affine, plane_name
+
+    orientation = getattr(dataset, "ImageOrientationPatient", None)
+    position = getattr(dataset, "ImagePositionPatient", None)
+    if orientation is None or position is None:
+        return {}
+    spacing = [float(edge) for edge in dataset.PixelSpacing]
+    thickness = float(getattr(dataset, "SliceThickness", None) or 1)
+    affine = plane_affine([*map(float, position)], orientation, spacing, thickness)
+    place = {
+        "affine": affine.tolist(),
+        "spacing_mm": spacing,
+        "units": "mm",
+        "facts": {"orientation": plane_name(orientation)},
+    }
+    return {KEY: place}

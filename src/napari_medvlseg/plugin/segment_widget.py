@@ -31,9 +31,12 @@ from napari_medvlseg.plugin.controls import add_row, named
 from napari_medvlseg.plugin.engine import Engine
 from napari_medvlseg.plugin.frame import LayerFrame
 from napari_medvlseg.plugin.layer_chooser import LayerChooser
+from napari_medvlseg.plugin.layer_space import camera_of, extents, mirrored
 from napari_medvlseg.plugin.layers import cut_layer
 from napari_medvlseg.plugin.options_view import OptionsView
+from napari_medvlseg.plugin.orientation_marks import OrientationMarks
 from napari_medvlseg.plugin.prompt_view import PromptView
+from napari_medvlseg.plugin.region import region_layer
 from napari_medvlseg.plugin.result_layers import Result, is_result
 from napari_medvlseg.plugin.results_view import ResultsView
 from napari_medvlseg.plugin.run_view import RunView, time_left
@@ -54,7 +57,6 @@ if TYPE_CHECKING:
     from napari_medvlseg.plugin.findings import Findings
 
 MARGIN = 6
-REGION_NAME = "region of interest"
 
 
 class SegmentWidget(QWidget):
@@ -144,6 +146,8 @@ class SegmentWidget(QWidget):
             self._viewer.dims,
             whole=self.options.is_whole,
             region=self.region.layer,
+            colour=self.options.colour,
+            mirrored=mirrored(camera_of(self._viewer)),
         )
         return Job(
             cut,
@@ -167,12 +171,7 @@ class SegmentWidget(QWidget):
 
     def draw_region(self) -> None:
         """Add a Shapes layer to draw a rectangle in, and choose it."""
-        image = self.image.layer
-        ndim = image.ndim if image is not None else 2
-        place = LayerFrame.of(image).at((0,) * ndim) if image is not None else {}
-        layer = Shapes(ndim=ndim, name=REGION_NAME, face_color="transparent", **place)
-        layer.edge_color = layer.current_edge_color = "#f0e442"
-        layer.current_face_color = "transparent"
+        layer = region_layer(self.image.layer)
         self._viewer.add_layer(layer)
         layer.mode = "add_rectangle"
         self.region.choose(layer)
@@ -182,6 +181,7 @@ class SegmentWidget(QWidget):
         """Watch the window that the dock is in, to end the run when it is closed."""
         super().showEvent(a0)
         self._keep_wide_enough()
+        self.marks.attach(self)
         window = self.window()
         if window is not None:
             window.installEventFilter(self)
@@ -225,6 +225,7 @@ class SegmentWidget(QWidget):
         self.options = OptionsView(settings, self)
         self.progress = RunView(self)
         self.results = ResultsView(settings, self)
+        self.marks = OrientationMarks(self._viewer, self.options.marks.isChecked)
         self.copy = named(
             QPushButton("Copy as command"),
             "Copy as command",
@@ -282,13 +283,14 @@ class SegmentWidget(QWidget):
         self.draw.clicked.connect(self.draw_region)
         self.prompt.run_requested.connect(self.run)
         self.options.model_changed.connect(self._on_model_changed)
+        self.options.marks_toggled.connect(self.marks.refresh)
         self.progress.run_requested.connect(self.run)
         self.progress.cancel_requested.connect(self.cancel)
         self.progress.add_escape(self)
         self.copy.clicked.connect(self.copy_command)
-        self._actions.told.connect(self.progress.say)
-        self._actions.failed.connect(self._on_failed)
-        self._actions.restored.connect(self._on_shown_changed)
+        self._actions.connect_to(
+            self.progress.say, self._on_failed, self._on_shown_changed
+        )
         self.results.threshold_changed.connect(session.set_threshold)
         self.results.shown_changed.connect(self._on_shown_changed)
         session.progressed.connect(self._on_progressed)
@@ -304,6 +306,7 @@ class SegmentWidget(QWidget):
         session.at_leave += [
             self.image.disconnect_layers,
             self.region.disconnect_layers,
+            self.marks.detach,
         ]
         self.destroyed.connect(session.leave)
         app = QApplication.instance()
@@ -319,8 +322,7 @@ class SegmentWidget(QWidget):
 
     def _on_image_changed(self, _layer: object = None) -> None:
         """Offer slice or volume only where there is a choice."""
-        layer = self.image.layer
-        self.options.set_has_slices(has_slices=layer is not None and layer.ndim > 2)
+        self.options.set_extents(**extents(self.image.layer))
 
     def _on_model_changed(self, card: ModelCard | None) -> None:
         """Offer what the model knows."""

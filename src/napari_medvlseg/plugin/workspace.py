@@ -18,7 +18,7 @@ from napari_medvlseg.core.io.workspace import (
 )
 from napari_medvlseg.plugin.frame import LayerFrame
 from napari_medvlseg.plugin.layers import LayerCut
-from napari_medvlseg.plugin.result_layers import Result, is_result
+from napari_medvlseg.plugin.result_layers import KEY, Result, is_result
 from napari_medvlseg.plugin.worker import Job
 
 if TYPE_CHECKING:
@@ -134,6 +134,9 @@ def restored_result(
             box=tuple(slice(*ends) for ends in cut["box"]),
             affine=saved.segmentation.affine,
             units=str(cut["units"]),
+            colour=cut["colour"],
+            long=tuple(cut["long"]),
+            facts=cut["facts"],
         ),
         saved.segmentation.prompts,
         str(told["model"]),
@@ -184,6 +187,7 @@ def _saved_image(layer: Any) -> SavedImage:
         "contrast_limits": [float(end) for end in layer.contrast_limits],
         "colormap": str(layer.colormap.name),
         "reader": source.reader_plugin,
+        "place": layer.metadata.get(KEY),
     }
     return SavedImage(
         name=str(layer.name),
@@ -216,6 +220,9 @@ def _saved_result(
                 "walked": cut.walked,
                 "box": [[part.start, part.stop] for part in cut.box],
                 "units": cut.units,
+                "colour": cut.colour,
+                "long": list(cut.long),
+                "facts": dict(cut.facts),
             },
         },
         edited=result.edited_labels,
@@ -239,6 +246,8 @@ def _apply_look(layer: Any, image: SavedImage) -> None:
         setattr(layer, name, np.array(look[name], float))
     layer.units = _units_of(look["units"])
     layer.axis_labels = tuple(look["axis_labels"])
+    if look["place"] is not None:
+        layer.metadata = {**layer.metadata, KEY: look["place"]}
     if not layer.rgb:
         low, high = look["contrast_limits"]
         ends = layer.contrast_limits_range

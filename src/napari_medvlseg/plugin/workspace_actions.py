@@ -15,6 +15,7 @@ from napari_medvlseg.plugin.workspace import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import napari.viewer
@@ -79,6 +80,17 @@ class WorkspaceActions(QObject):
         view.failed.connect(self.failed)
         session.adopted.connect(self._on_adopted)
         session.at_stop.append(view.close_threads)
+
+    def connect_to(
+        self,
+        say: Callable[[str], None],
+        fail: Callable[[Exception], None],
+        refresh: Callable[[], None],
+    ) -> None:
+        """Connect what tells a sentence, what tells an error, what shows layers."""
+        self.told.connect(say)
+        self.failed.connect(fail)
+        self.restored.connect(refresh)
 
     def save(self, folder: Path) -> None:
         """Keep what is open; what runs is left out until it is done."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +14,27 @@ from napari_medvlseg.core.io.dicom_facts import header_facts, name_of
 from napari_medvlseg.core.io.dicom_files import damage_told
 from napari_medvlseg.core.io.dicom_frames import frames_of
 from napari_medvlseg.core.io.dicom_layout import Layout, layout_of
-from napari_medvlseg.core.io.dicom_pixels import check_decodable, voxels_of
+from napari_medvlseg.core.io.dicom_pixels import (
+    COLOUR,
+    check_decodable,
+    fixed_dtype,
+    photometric,
+    voxels_of,
+)
 from napari_medvlseg.core.io.dicom_series import series_files
+from napari_medvlseg.core.io.dicom_volumes import split_volumes
+from napari_medvlseg.core.io.opened import Opened, is_large, lazily, slowest_first
 from napari_medvlseg.core.types import Image
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_medvlseg.core.io.dicom_files import DicomFile
+    from napari_medvlseg.core.io.dicom_frames import Frame
 
 _logger = logging.getLogger(__name__)
+_DECODING = threading.Lock()
+"""Silencing pydicom changes filters of warnings, which belong to the whole process."""
 
 
 def read_dicom(path: str | Path, series_uid: str | None = None) -> Image:
@@ -69,9 +83,85 @@ def read_dicom(path: str | Path, series_uid: str | None = None) -> Image:
     )
 
 
+def open_dicom(path: Path, files: Sequence[DicomFile]) -> Opened:
+    """Open the files of one series: a picture, a film, or one or more volumes.
+
+    Volumes are (*series, slice, row, column). Where they are large, a frame is decoded
+    when it is looked at.
+
+    Parameters
+    ----------
+    path : Path
+        What the user named, for messages.
+    files : sequence of DicomFile
+        Of one series, at least one.
+
+    Raises
+    ------
+    UnsupportedFormatError, GeometryError
+        As `read_dicom` does, but not for several volumes that can be told apart.
+    """
+    with damage_told(files[0].path):
+        check_decodable(files[0].header, files[0].path)
+        frames = frames_of(files)
+        split = split_volumes(frames)
+    volumes, axes = ([frames], ()) if split is None else (split[0], split[1:])
+    layouts = [_layout_of(path, volume) for volume in volumes]
+    layout = layouts[0]
+    if any(not np.allclose(layout.affine, other.affine) for other in layouts):
+        msg = (
+            f"{path}: expected volumes in one place, got {len(layouts)} apart; "
+            "put the files of one volume into a folder of their own"
+        )
+        raise GeometryError(msg)
+    shape = (*[len(layouts)] * len(axes), *[len(layout.frames)] * (len(frames) > 1))
+    voxels = _opened_voxels([f for one in layouts for f in one.frames], shape)
+    with damage_told(files[0].path):
+        name, facts = name_of(files[0].header), _facts(layout)
+    is_volume = layout.kind == "volume"
+    return Opened(
+        voxels=voxels,
+        affine=slowest_first(layout.affine, 3) if is_volume else layout.affine,
+        rgb=photometric(files[0].header) in COLOUR,
+        units=layout.units,
+        name=name,
+        facts=facts,
+        series=tuple(axes),
+        is_film=layout.kind == "film",
+        pixel_mm=layout.spacing_mm if layout.kind == "film" else None,
+    )
+
+
+def _opened_voxels(frames: Sequence[Frame], leading: tuple[int, ...]) -> Any:
+    """Decode frames now, or later where they are large.
+
+    Parameters
+    ----------
+    frames : K frames, in order
+    leading : tuple of int
+        Sizes of the axes before row and column, K together.
+    """
+    shape, dtype = fixed_dtype(frames) if leading else ((), np.dtype(np.uint8))
+    if not is_large((len(frames), *shape), dtype):
+        voxels = voxels_of(frames)[0]
+        return voxels.reshape(*leading, *voxels.shape[1:])
+
+    def read(places: tuple[slice, ...]) -> Any:
+        first = int(np.ravel_multi_index([place.start for place in places], leading))
+        with _DECODING:
+            values = voxels_of(frames[first : first + 1])[0].astype(dtype, copy=False)
+        return values.reshape(*[1] * len(leading), *shape)
+
+    return lazily(read, (*leading, *shape), dtype, whole=len(shape), step=1)
+
+
 def _layout(path: Path, files: list[DicomFile]) -> Layout:
     """Find out what files make together; name the path where they make nothing."""
-    frames = frames_of(files)
+    return _layout_of(path, frames_of(files))
+
+
+def _layout_of(path: Path, frames: list[Frame]) -> Layout:
+    """Find out what frames make together; name the path where they make nothing."""
     try:
         with damage_told(path), np.errstate(all="ignore"):
             layout = layout_of(frames)

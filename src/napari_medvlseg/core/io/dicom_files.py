@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
+import os
 import struct
 import warnings
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_medvlseg.core.errors import UnsupportedFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
+MOST_ASKED = 1000
 MAX_INFLATED_BYTES = 2**30
 """Of a deflated file: deflate may make a thousand bytes of one."""
 _MAGIC_OFFSET = 128
@@ -129,6 +131,31 @@ def dicom_paths(folder: Path) -> Iterator[Path]:
         is_shown = not path.name.startswith(".") and path.is_file()
         if is_shown and (has_dicom_suffix(path) or is_dicom(path)):
             yield path
+
+
+def dicom_folders(folder: Path, *, most_asked: int = MOST_ASKED) -> list[Path]:
+    """Return the folders at or below a folder that hold DICOM files right inside.
+
+    Parameters
+    ----------
+    folder : Path
+    most_asked : int
+        Files and folders after which no further ones are looked for, so that a folder
+        of something else with a million files is passed over at once.
+    """
+    found, left = [], most_asked
+    for place, inner, names in os.walk(folder):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        left -= 1
+        for name in sorted(names)[: max(left, 0)]:
+            path = Path(place) / name
+            left -= 1
+            if not name.startswith(".") and (has_dicom_suffix(path) or is_dicom(path)):
+                found.append(Path(place))
+                break
+        if left <= 0:
+            break
+    return found
 
 
 def _read_header(path: Path) -> tuple[Any, str]:

@@ -126,12 +126,22 @@ def what_differs(frames: Sequence[Frame]) -> dict[str, list[str]]:
     frames : sequence of Frame
         All of the same place.
     """
-    found = {}
-    for name, elements in _APART.items():
-        values = {_plain(_first(frame, elements)) for frame in frames}
-        if len(values) > 1:
-            found[name] = sorted(values)
-    return found
+    return {
+        name: sorted({value_of(frame, name) for frame in frames})
+        for name in told_apart(frames)
+    }
+
+
+def told_apart(frames: Sequence[Frame]) -> list[str]:
+    """Return what has more than one value among frames of one place."""
+    return [
+        name for name in _APART if len({value_of(frame, name) for frame in frames}) > 1
+    ]
+
+
+def value_of(frame: Frame, name: str) -> str:
+    """Return, as a text, the value of one of the things that tell frames apart."""
+    return _plain(_first(frame, _APART[name]))
 
 
 def _frame(file: DicomFile, index: int, count: int) -> Frame:

@@ -62,6 +62,34 @@ def voxels_of(frames: Sequence[Frame]) -> tuple[Pixels, bool]:
     return voxels, photometric(frames[0].file.header) in COLOUR
 
 
+def fixed_dtype(frames: Sequence[Frame]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return the shape of a decoded frame, and a dtype that holds every one of them.
+
+    Only the first is decoded; of the others their headers are asked.
+
+    Parameters
+    ----------
+    frames : K frames of one shape and kind, at least one
+    """
+    first = voxels_of(frames[:1])[0][0]
+    header = frames[0].file.header
+    is_table = bool(header.get("ModalityLUTSequence"))
+    if photometric(header) in COLOUR or is_table or first.dtype.kind == "f":
+        return first.shape, first.dtype
+    if not all(_is_whole(frame) for frame in frames):
+        return first.shape, np.dtype(np.float32)
+    ends = [
+        end * frame.slope + frame.intercept
+        for frame in frames
+        for end in _stored_range(frame.file.header)
+    ]
+    for dtype in (first.dtype, np.dtype(np.int16), np.dtype(np.int32)):
+        held = np.iinfo(dtype)
+        if held.min <= min(ends) and max(ends) <= held.max:
+            return first.shape, dtype
+    return first.shape, np.dtype(np.float32)
+
+
 def photometric(header: Any) -> str:
     """Return what the numbers of a picture mean, as DICOM calls it."""
     return str(header.get("PhotometricInterpretation") or "").strip()
@@ -103,8 +131,11 @@ def _fill(
     path = frames[places[0]].file.path
     with damage_told(path):
         check_decodable(frames[places[0]].file.header, path)
-        dataset = pydicom.dcmread(path)
-        pictures = iter_pixels(dataset, indices=[frames[k].index for k in places])
+        header = frames[places[0]].file.header
+        is_part = len(places) < int(header.get("NumberOfFrames") or 1)
+        # Of a deflated file no part can be found without the rest.
+        source = path if is_part and not _is_deflated(header) else pydicom.dcmread(path)
+        pictures = iter_pixels(source, indices=[frames[k].index for k in places])
         try:
             for place, pixels in zip(places, pictures, strict=True):
                 values = _real_values(pixels, frames[place])
@@ -114,12 +145,18 @@ def _fill(
                 voxels = _widened(voxels, values)
                 voxels[place] = values
         except (RuntimeError, NotImplementedError) as error:
-            msg = _cannot_decode(dataset, path, is_there=True)
+            msg = _cannot_decode(header, path, is_there=True)
             raise UnsupportedFormatError(msg) from error
         if voxels is None:
             msg = "expected frames, got none"
             raise ValueError(msg)
     return voxels
+
+
+def _is_deflated(header: Any) -> bool:
+    """Whether a file as a whole is compressed."""
+    syntax = header.file_meta.get("TransferSyntaxUID")
+    return bool(getattr(syntax, "is_deflated", False))
 
 
 def _widened(voxels: Pixels, values: Pixels) -> Pixels:

@@ -10,6 +10,7 @@ from napari_medvlseg.core.io.dicom_facts import cleaned, modality, series_number
 from napari_medvlseg.core.io.dicom_files import damage_told, picture_files, read_file
 from napari_medvlseg.core.io.dicom_frames import frames_of
 from napari_medvlseg.core.io.dicom_layout import layout_of
+from napari_medvlseg.core.io.dicom_volumes import split_volumes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,14 +35,16 @@ class Series:
     description : str
         Without words that may identify the patient.
     shape : tuple of int
-        Of the image that it makes: (column, row, slice) of a volume, (frame, row,
-        column) of a film, (row, column) of a picture; (file, row, column) where the
-        files make no image together.
+        Of the image that it makes: (column, row, slice) of a volume, (column, row,
+        slice, volume) of several, (frame, row, column) of a film, (row, column) of a
+        picture; (file, row, column) where the files make no image together.
     spacing_mm : tuple of float or None
         Of the axes, without the frames of a film; None where it is unknown.
     paths : tuple of Path
     is_stacked : bool
         Whether the files are slices that belong together.
+    makes_image : bool
+        False of files that are no image together, as scouts of several directions.
     """
 
     uid: str
@@ -52,6 +55,7 @@ class Series:
     spacing_mm: tuple[float, ...] | None
     paths: tuple[Path, ...]
     is_stacked: bool
+    makes_image: bool = True
 
     @property
     def count(self) -> int:
@@ -71,7 +75,12 @@ def list_series(folder: Path) -> list[Series]:
 
     Files that are not DICOM or hold no picture are passed over.
     """
-    series = [_describe(files) for files in _by_series(picture_files(folder)).values()]
+    return series_among(picture_files(folder))
+
+
+def series_among(files: Sequence[DicomFile]) -> list[Series]:
+    """Return the series that some files belong to, by number."""
+    series = [_describe(group) for group in _by_series(files).values()]
     return sorted(
         series, key=lambda one: (one.number is None, one.number or 0, one.uid)
     )
@@ -128,10 +137,14 @@ def _describe(files: Sequence[DicomFile]) -> Series:
         frames = frames_of(files)
     try:
         with damage_told(files[0].path):
-            layout = layout_of(frames)
-        shape, spacing = layout.shape, layout.spacing_mm
-    except (GeometryError, UnsupportedFormatError):
+            split = split_volumes(frames)
+            layout = layout_of(frames if split is None else split[0][0])
+        several = () if split is None else (len(split[0]),)
+        shape, spacing = (*layout.shape, *several), layout.spacing_mm
+        reason = None
+    except (GeometryError, UnsupportedFormatError) as error:
         shape, spacing = (len(files), int(header.Rows), int(header.Columns)), None
+        reason = error
     return Series(
         uid=str(header.get("SeriesInstanceUID") or ""),
         number=number,
@@ -141,6 +154,7 @@ def _describe(files: Sequence[DicomFile]) -> Series:
         spacing_mm=spacing,
         paths=tuple(file.path for file in files),
         is_stacked=len(files) > 1 and all(frame.is_placed for frame in frames),
+        makes_image=not isinstance(reason, UnsupportedFormatError),
     )
 
 

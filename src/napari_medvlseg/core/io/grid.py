@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_medvlseg.core.errors import UnsupportedFormatError
-from napari_medvlseg.core.io.stored import read_stored
+from napari_medvlseg.core.io.opened import Opened, SeriesAxis, is_large, lazily
+from napari_medvlseg.core.io.stored import check_stored, read_slab, read_stored
 from napari_medvlseg.core.types import RGB_CHANNELS, Image
 
 if TYPE_CHECKING:
@@ -97,6 +98,85 @@ def to_image(grid: FileGrid, name: str) -> Image:
             **geometry_facts(affine, spatial, grid.units),
         },
     )
+
+
+def open_grid(grid: FileGrid, name: str) -> Opened:
+    """Open all volumes on a grid, slowest axis first; large raw ones stay in the file.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        If an axis in space is missing, or there are several kinds of colour.
+    """
+    series, space, colours = _sorted_axes(grid)
+    wanted = [*series, *space, *colours]
+    stored = sorted(wanted, reverse=True)
+    shape = tuple(grid.sizes[axis] for axis in stored)
+    rest = len(space[-2:]) + len(colours)
+    raw = grid.encoding == "raw" and wanted == stored and len(wanted) > rest
+    if raw and is_large(shape, grid.dtype):
+        voxels: Any = _lazy_voxels(grid, shape, rest)
+    else:
+        count = math.prod(shape) * grid.dtype.itemsize
+        encoding, offset = grid.encoding, grid.offset
+        held = read_stored(grid.data, count, encoding=encoding, offset=offset)
+        voxels = np.ndarray(shape, grid.dtype, buffer=held)
+        voxels = voxels.astype(grid.dtype.newbyteorder("="), copy=False)
+        voxels = voxels.transpose([stored.index(axis) for axis in wanted])
+    affine = _affine(grid.directions[: len(space)][::-1], grid.origin)
+    return Opened(
+        voxels=voxels,
+        affine=affine,
+        rgb=bool(colours),
+        units=grid.units,
+        slice_axis=walk_axis(affine, prefer=0) if len(space) == 3 else 0,
+        name=name,
+        facts={
+            **grid.facts,
+            "datatype": grid.dtype.name,
+            **geometry_facts(affine, len(space), grid.units),
+        },
+        series=(SeriesAxis("volume"),) * len(series),
+    )
+
+
+def _lazy_voxels(grid: FileGrid, shape: tuple[int, ...], rest: int) -> Any:
+    """Return voxels that are read when they are looked at.
+
+    Parameters
+    ----------
+    grid : FileGrid
+    shape : tuple of int
+        Slowest axis first.
+    rest : int
+        Axes of a picture and its colours.
+    """
+    size, native = grid.dtype.itemsize, grid.dtype.newbyteorder("=")
+    begin = check_stored(grid.data, math.prod(shape) * size, grid.offset)
+
+    def read(places: tuple[slice, ...]) -> Array:
+        first = (*(place.start for place in places), *[0] * rest)
+        start = begin + int(np.ravel_multi_index(first, shape)) * size
+        taken = tuple(place.stop - place.start for place in places)
+        slab = read_slab(grid.data, grid.dtype, start, (*taken, *shape[-rest:]))
+        return slab.astype(native, copy=False)
+
+    return lazily(read, shape, native, whole=rest)
+
+
+def _sorted_axes(grid: FileGrid) -> tuple[list[int], list[int], list[int]]:
+    """Return the axes of a series, of space and of colour, each slowest first."""
+    space = [axis for axis, role in enumerate(grid.roles) if role == "space"]
+    series = [axis for axis, role in enumerate(grid.roles) if role == "other"]
+    series = [axis for axis in [*series, *space[3:]] if grid.sizes[axis] > 1]
+    colours = [axis for axis, role in enumerate(grid.roles) if role == "colour"]
+    if len(space) < 2 or len(colours) > 1:
+        msg = (
+            f"{grid.path}: expected pictures or volumes in grey or colour, got sizes "
+            f"{grid.sizes} of the kinds {', '.join(grid.roles)}; save one of them"
+        )
+        raise UnsupportedFormatError(msg)
+    return sorted(series, reverse=True), space[:3][::-1], colours
 
 
 def walk_axis(affine: Matrix, *, prefer: int = 2) -> int:

@@ -6,6 +6,7 @@ The header is a few lines ``Key = Value``; that is all there is to parse.
 from __future__ import annotations
 
 import zlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,15 +22,18 @@ from napari_medvlseg.core.io.grid import (
     FileGrid,
     colour_role,
     is_lost,
+    open_grid,
     to_image,
 )
 from napari_medvlseg.core.io.stored import beside
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import numpy.typing as npt
 
+    from napari_medvlseg.core.io.opened import Opened
     from napari_medvlseg.core.types import Image
 
     Matrix = npt.NDArray[np.float64]
@@ -76,8 +80,34 @@ def read_metaimage(path: Path, name: str) -> Image:
     UnsupportedFormatError
         If the file is damaged, foreign, or a series; or if its voxels are absent.
     """
-    try:
+    with _damage_told(path):
         return to_image(_grid(*_read_header(path), path), name)
+
+
+def open_metaimage(path: Path, name: str) -> Opened:
+    """Open all volumes; those of a large file that is not compressed stay there.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.mha`` file, or a ``.mhd`` file beside its voxels.
+    name : str
+        Of the image.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        If the file is damaged or foreign, or its voxels are absent.
+    """
+    with _damage_told(path):
+        return open_grid(_grid(*_read_header(path), path), name)
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    """Turn what a damaged file raises into one sentence."""
+    try:
+        yield
     except _DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         msg = f"{path}: cannot be read as MetaImage, it may be damaged ({reason})"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,10 +18,24 @@ from napari_medvlseg.core.errors import (
     UnsupportedFormatError,
 )
 from napari_medvlseg.core.io.grid import corner_error, geometry_facts, walk_axis
-from napari_medvlseg.core.io.stored import is_gzip, read_head, read_stored
+from napari_medvlseg.core.io.opened import (
+    Opened,
+    SeriesAxis,
+    is_large,
+    lazily,
+    slowest_first,
+)
+from napari_medvlseg.core.io.stored import (
+    check_stored,
+    is_gzip,
+    read_head,
+    read_slab,
+    read_stored,
+)
 from napari_medvlseg.core.types import Image
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import nibabel as nib
@@ -30,6 +45,7 @@ if TYPE_CHECKING:
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 MM_PER_UNIT = {"mm": 1.0, "meter": 1000.0, "micron": 0.001, "unknown": 1.0}
+_TIME_UNITS = {"sec": "s", "msec": "ms", "usec": "us"}
 _ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
 QFORM_TOLERANCE_MM = 0.1
 """Largest error of a corner at which a qform, which cannot shear, is still written."""
@@ -50,16 +66,11 @@ def read_nifti(path: Path, name: str) -> Image:
     UnsupportedFormatError
         If the file is damaged, foreign, or a series of volumes.
     """
-    from nibabel.spatialimages import HeaderDataError
-    from nibabel.wrapstruct import WrapStructError
-
-    damage = (
-        *(OSError, EOFError, ValueError, LookupError, ArithmeticError, MemoryError),
-        *(zlib.error, HeaderDataError, WrapStructError, ImageError, GeometryError),
-    )
-    try:
+    with _damage_told(path):
         header = _read_header(path)
-        voxels, rgb = _split_colours(_voxels(header, path), path)
+        shape = _shape(header)
+        _check_single(shape, path)
+        voxels, rgb = _split_colours(_voxels(header, path, shape[:3]), path)
         affine = _affine_mm(header)
         units = _units(header, affine)
         spatial = voxels.ndim - rgb
@@ -72,10 +83,41 @@ def read_nifti(path: Path, name: str) -> Image:
             name=name,
             facts={**_facts(header), **geometry_facts(affine, spatial, units)},
         )
-    except damage as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        msg = f"{path}: cannot be read as NIfTI, it may be damaged ({reason})"
-        raise UnsupportedFormatError(msg) from error
+
+
+def open_nifti(path: Path, name: str) -> Opened:
+    """Open all volumes, (*series, K, J, I); a large uncompressed file stays there.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.nii`` or ``.nii.gz`` file.
+    name : str
+        Of the image.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        If the file is damaged or foreign.
+    """
+    with _damage_told(path):
+        header = _read_header(path)
+        shape = _shape(header)
+        affine = _affine_mm(header)
+        units = _units(header, affine)
+        spatial = len(shape[:3])
+        voxels, rgb = _all_voxels(header, path, shape)
+        walked = _slice_axis(header, affine) if spatial == 3 else 0
+        return Opened(
+            voxels=voxels,
+            affine=slowest_first(affine, spatial),
+            rgb=rgb,
+            units=units,
+            slice_axis=spatial - 1 - walked if spatial == 3 else 0,
+            name=name,
+            facts={**_facts(header), **geometry_facts(affine, spatial, units)},
+            series=_series(header, shape),
+        )
 
 
 def to_nifti(
@@ -127,11 +169,27 @@ def _read_header(path: Path) -> nib.Nifti1Header:
     return nib.Nifti1Header(head[: nib.Nifti1Header.sizeof_hdr])
 
 
-def _voxels(header: nib.Nifti1Header, path: Path) -> Array:
-    """Return voxels in this machine's byte order, scaled ones in single precision."""
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    """Turn what a damaged file raises into one sentence."""
+    from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
+
+    damage = (
+        *(OSError, EOFError, ValueError, LookupError, ArithmeticError, MemoryError),
+        *(zlib.error, HeaderDataError, WrapStructError, ImageError, GeometryError),
+    )
+    try:
+        yield
+    except damage as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        msg = f"{path}: cannot be read as NIfTI, it may be damaged ({reason})"
+        raise UnsupportedFormatError(msg) from error
+
+
+def _voxels(header: nib.Nifti1Header, path: Path, shape: tuple[int, ...]) -> Array:
+    """Return voxels (I, J, K) as they are read by `_real`."""
     dtype = header.get_data_dtype()
-    shape = _shape(header, path)
-    slope, intercept = header.get_slope_inter()
     stored = read_stored(
         path,
         math.prod(shape) * dtype.itemsize,
@@ -139,19 +197,79 @@ def _voxels(header: nib.Nifti1Header, path: Path) -> Array:
         offset=int(header.get_data_offset()),
     )
     voxels: Array = np.ndarray(shape, dtype, buffer=stored, order="F")
+    return np.ascontiguousarray(_real(voxels, header))
+
+
+def _real(voxels: Array, header: nib.Nifti1Header) -> Array:
+    """Return voxels in this machine's byte order, scaled ones in single precision."""
+    slope, intercept = header.get_slope_inter()
     scaled = slope is not None and (slope, intercept) != (1, 0)
-    if scaled and dtype.kind in "iuf":
+    if scaled and voxels.dtype.kind in "iuf" and voxels.dtype.names is None:
         voxels = np.multiply(voxels, slope, dtype=np.float32, casting="unsafe")
         voxels += np.float32(intercept)
-    return np.ascontiguousarray(voxels, dtype=voxels.dtype.newbyteorder("="))
+    return voxels.astype(voxels.dtype.newbyteorder("="), copy=False)
 
 
-def _shape(header: nib.Nifti1Header, path: Path) -> tuple[int, ...]:
-    """Return the shape of the one volume that there is."""
+def _all_voxels(
+    header: nib.Nifti1Header, path: Path, shape: tuple[int, ...]
+) -> tuple[Any, bool]:
+    """Return voxels (*series, K, J, I[, 3 | 4]), perhaps lazy; whether in colours."""
+    stored = header.get_data_dtype()
+    rgb = stored.names is not None
+    _check_real(stored, path)
+    series = [size for size in shape[3:] if size > 1]
+    turned = (*reversed(series), *reversed(shape[:3]))
+    if rgb:  # RGB24 or RGBA32
+        turned, stored = (*turned, stored.itemsize), np.dtype(np.uint8)
+    offset, count = int(header.get_data_offset()), math.prod(turned) * stored.itemsize
+    is_packed = is_gzip(path)
+    if is_packed or len(turned) - rgb < 3 or not is_large(turned, stored):
+        encoding = "gzip" if is_packed else "raw"
+        held = read_stored(path, count, encoding=encoding, offset=offset)
+        return _as_read(np.ndarray(turned, stored, buffer=held), header, rgb=rgb), rgb
+    check_stored(path, count, offset)
+
+    def read(places: tuple[slice, ...]) -> Array:
+        first = (*(place.start for place in places), *[0] * (2 + rgb))
+        start = int(np.ravel_multi_index(first, turned)) * stored.itemsize
+        taken = tuple(place.stop - place.start for place in places)
+        slab = read_slab(path, stored, offset + start, (*taken, *turned[len(taken) :]))
+        return _as_read(slab, header, rgb=rgb)
+
+    dtype = _as_read(np.empty(0, stored), header, rgb=rgb).dtype
+    return lazily(read, turned, dtype, whole=2 + rgb), rgb
+
+
+def _as_read(voxels: Array, header: nib.Nifti1Header, *, rgb: bool) -> Array:
+    """Return voxels as `_real` does; colours are never scaled."""
+    return voxels if rgb else _real(voxels, header)
+
+
+def _series(header: nib.Nifti1Header, shape: tuple[int, ...]) -> tuple[SeriesAxis, ...]:
+    """Return what the axes after the third are, the last first."""
+    axes = []
+    for axis, size in enumerate(shape):
+        if axis < 3 or size == 1:
+            continue
+        unit = _TIME_UNITS.get(str(header.get_xyzt_units()[1]), "") if axis == 3 else ""
+        step = abs(float(header["pixdim"][axis + 1])) if unit else 1.0
+        known = math.isfinite(step) and step > 0
+        name = "time" if axis == 3 else "value"
+        axes.append(SeriesAxis(name, step, unit) if known else SeriesAxis(name))
+    return tuple(reversed(axes))
+
+
+def _shape(header: nib.Nifti1Header) -> tuple[int, ...]:
+    """Return the shape of all that there is."""
     shape = tuple(int(size) for size in header.get_data_shape())
     if not shape or min(shape) < 1:
         msg = f"expected positive sizes, got {shape}"
         raise ValueError(msg)
+    return shape
+
+
+def _check_single(shape: tuple[int, ...], path: Path) -> None:
+    """Refuse a series of volumes."""
     if math.prod(shape[3:]) > 1:
         msg = (
             f"{path}: expected one volume, got a series of shape {shape}; "
@@ -159,18 +277,22 @@ def _shape(header: nib.Nifti1Header, path: Path) -> tuple[int, ...]:
             "image.slicer[..., 0]"
         )
         raise UnsupportedFormatError(msg)
-    return shape[:3]
 
 
 def _split_colours(voxels: Array, path: Path) -> tuple[Array, bool]:
     """Return voxels with their colours last, and whether they have any."""
+    _check_real(voxels.dtype, path)
     if voxels.dtype.names is not None:  # RGB24 or RGBA32
         colours = [voxels[name] for name in voxels.dtype.names]
         return np.stack(colours, axis=-1), True
-    if voxels.dtype.kind not in "buif":
-        msg = f"{path}: expected real numbers, got {voxels.dtype}; save the magnitude"
-        raise UnsupportedFormatError(msg)
     return voxels, False
+
+
+def _check_real(dtype: np.dtype[Any], path: Path) -> None:
+    """Refuse complex numbers and numbers that numpy does not know."""
+    if dtype.names is None and dtype.kind not in "buif":
+        msg = f"{path}: expected real numbers, got {dtype}; save the magnitude"
+        raise UnsupportedFormatError(msg)
 
 
 def _affine_mm(header: nib.Nifti1Header) -> npt.NDArray[np.float64]:

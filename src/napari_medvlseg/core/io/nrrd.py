@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 import zlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,15 +23,18 @@ from napari_medvlseg.core.io.grid import (
     FileGrid,
     colour_role,
     is_lost,
+    open_grid,
     to_image,
 )
 from napari_medvlseg.core.io.stored import beside
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import numpy.typing as npt
 
+    from napari_medvlseg.core.io.opened import Opened
     from napari_medvlseg.core.types import Image
 
     Matrix = npt.NDArray[np.float64]
@@ -80,19 +84,27 @@ def read_nrrd(path: Path, name: str) -> Image:
     UnsupportedFormatError
         If the file is damaged, foreign, or a series; or if its data are absent.
     """
-    from nrrd import NRRDError
-
-    damage = (
-        *(OSError, EOFError, ValueError, LookupError, ArithmeticError, TypeError),
-        *(zlib.error, MemoryError, StopIteration, NRRDError),
-        *(ImageError, GeometryError),
-    )
-    try:
+    with _damage_told(path):
         return to_image(_grid(*_read_header(path), path), name)
-    except damage as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        msg = f"{path}: cannot be read as NRRD, it may be damaged ({reason})"
-        raise UnsupportedFormatError(msg) from error
+
+
+def open_nrrd(path: Path, name: str) -> Opened:
+    """Open all volumes; those of a large file that is not compressed stay there.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.nrrd`` file, or a ``.nhdr`` file beside its data.
+    name : str
+        Of the image.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        If the file is damaged or foreign, or its voxels are absent.
+    """
+    with _damage_told(path):
+        return open_grid(_grid(*_read_header(path), path), name)
 
 
 def write_nrrd(
@@ -132,6 +144,24 @@ def write_nrrd(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # pynrrd asks utcnow()
         nrrd.write(str(path), values, header, compression_level=1, index_order="C")
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    """Turn what a damaged file raises into one sentence."""
+    from nrrd import NRRDError
+
+    damage = (
+        *(OSError, EOFError, ValueError, LookupError, ArithmeticError, TypeError),
+        *(zlib.error, MemoryError, StopIteration, NRRDError),
+        *(ImageError, GeometryError),
+    )
+    try:
+        yield
+    except damage as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        msg = f"{path}: cannot be read as NRRD, it may be damaged ({reason})"
+        raise UnsupportedFormatError(msg) from error
 
 
 def _read_header(path: Path) -> tuple[Header, int]:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_medvlseg.core.errors import ImageError, UnsupportedFormatError
+from napari_medvlseg.core.io.opened import Opened
 from napari_medvlseg.core.io.stored import check_expansion
+from napari_medvlseg.core.io.tiff_pages import lazy_pages
 from napari_medvlseg.core.types import Image
 
 if TYPE_CHECKING:
@@ -67,6 +69,40 @@ def read_raster(path: Path, name: str) -> Image:
         reason = " ".join(str(error).split()) or type(error).__name__
         msg = f"{path}: cannot be read, it may be damaged or misnamed ({reason})"
         raise UnsupportedFormatError(msg) from error
+
+
+def open_raster(path: Path, name: str) -> Opened:
+    """Open a picture or a stack; of a large TIFF a page is read when it is looked at.
+
+    Parameters
+    ----------
+    path : Path
+        With a suffix of `RASTER_SUFFIXES`.
+    name : str
+        Of the image.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        As `read_raster` does.
+    """
+    if path.suffix.lower() in TIFF_SUFFIXES:
+        pages = _large_stack(path)
+        if pages is not None:
+            return Opened(voxels=pages[0], rgb=pages[1], name=name)
+    image = read_raster(path, name)
+    return Opened(voxels=image.voxels, rgb=image.rgb, name=name)
+
+
+def _large_stack(path: Path) -> tuple[Any, bool] | None:
+    """Return what `lazy_pages` does; None also of what is damaged, to be told later."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return lazy_pages(path, tiff, _only_series(tiff, path))
+    except (*_DAMAGE, tifffile.TiffFileError, UnsupportedFormatError):
+        return None
 
 
 def _read_picture(path: Path) -> tuple[Pixels, bool]:

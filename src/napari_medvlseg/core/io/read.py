@@ -53,7 +53,7 @@ def read(path: str | Path, *, series: str | None = None) -> Image:
     """
     path = Path(path).expanduser()
     check_readable(path)
-    if path.is_dir() or _is_dicom_file(path):
+    if path.is_dir() or is_dicom_file(path):
         return read_dicom(path, series)
     suffixes = next(kind for kind in _READERS if path.name.lower().endswith(kind))
     return _READERS[suffixes](path, stem_of(path))
@@ -81,7 +81,7 @@ def check_readable(path: Path) -> None:
 
 def is_readable(path: Path) -> bool:
     """Whether a file has the name of an image that can be read, or is DICOM."""
-    return _has_image_suffix(path) or _is_dicom_file(path)
+    return _has_image_suffix(path) or is_dicom_file(path)
 
 
 def is_nifti(path: Path) -> bool:
@@ -103,7 +103,7 @@ def stem_of(path: Path) -> str:
     return path.stem if is_suffix else name
 
 
-def _is_dicom_file(path: Path) -> bool:
+def is_dicom_file(path: Path) -> bool:
     """Whether a file is to be read as DICOM: by its name, else by how it begins."""
     return has_dicom_suffix(path) or (not _has_image_suffix(path) and is_dicom(path))
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import math
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from napari_medvlseg.core.errors import UnsupportedFormatError
 
 if TYPE_CHECKING:
     from io import BufferedIOBase
     from pathlib import Path
+
+    import numpy.typing as npt
 
 LARGEST_UNASKED_BYTES = 2**27
 """Up to this size a file may expand as it likes."""
@@ -87,6 +92,55 @@ def read_stored(
             return _read_all(unpacked, count)
 
 
+def check_stored(path: Path, count: int, offset: int | None = 0) -> int:
+    """Return where that many bytes begin, which must be all there are.
+
+    Parameters
+    ----------
+    path : Path
+    count : int
+    offset : int, optional
+        Where they begin; None if they end with the file.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer or more.
+    """
+    there = path.stat().st_size
+    start = there - count if offset is None else offset
+    if start < 0 or there - start != count:
+        msg = f"expected {count} bytes of voxels, got {max(there - (offset or 0), 0)}"
+        raise ValueError(msg)
+    return start
+
+
+def read_slab(
+    path: Path, dtype: np.dtype[Any], start: int, shape: tuple[int, ...]
+) -> npt.NDArray[Any]:
+    """Read a part of what is stored as it is, its slowest axis first.
+
+    Parameters
+    ----------
+    path : Path
+    dtype : dtype
+    start : int
+        Byte at which the part begins.
+    shape : tuple of int
+
+    Raises
+    ------
+    OSError
+        If the file is gone or has been cut since it was opened.
+    """
+    count = math.prod(shape)
+    values = np.fromfile(path, dtype, count, offset=start)
+    if len(values) != count:
+        msg = f"{path} has been changed since it was opened"
+        raise OSError(msg)
+    return values.reshape(shape)
+
+
 def beside(path: Path, detached: str) -> Path:
     """Return the file with the voxels that a header names.
 
@@ -128,11 +182,7 @@ def read_head(path: Path, limit: int) -> bytes:
 
 def _read_raw(path: Path, count: int, offset: int | None) -> bytearray:
     """Read bytes that are stored as they are."""
-    there = path.stat().st_size
-    start = there - count if offset is None else offset
-    if start < 0 or there - start != count:
-        msg = f"expected {count} bytes of voxels, got {max(there - (offset or 0), 0)}"
-        raise ValueError(msg)
+    start = check_stored(path, count, offset)
     with path.open("rb") as file:
         file.seek(start)
         return _read_all(file, count)

@@ -18,6 +18,7 @@ from napari_medvlseg.core.errors import OutputError
 from napari_medvlseg.core.io.formats import ENDINGS, Source, save, target_of
 from napari_medvlseg.core.io.read import stem_of
 from napari_medvlseg.core.palette import label_color
+from napari_medvlseg.core.sides import side_warnings
 from napari_medvlseg.core.types import doubt_of
 
 if TYPE_CHECKING:
@@ -136,7 +137,9 @@ def figures(segmentation: Segmentation) -> dict[str, Any]:
 
     Areas are in pixels, volumes also in mm3; means are over a prompt's own mask, which
     may overlap with another prompt's, and None where that mask is empty.
+    ``side_warning`` is there where a result lies on the patient's other side.
     """
+    warnings = side_warnings(segmentation)
     return {
         "provenance": dict(segmentation.provenance),
         "threshold": segmentation.threshold,
@@ -145,6 +148,7 @@ def figures(segmentation: Segmentation) -> dict[str, Any]:
         "overlap_fraction": segmentation.overlap_fraction,
         "prompts": [
             _prompt_figures(segmentation, index, mask)
+            | ({"side_warning": warnings[index]} if warnings[index] else {})
             for index, mask in enumerate(segmentation.masks)
         ],
     }

@@ -114,8 +114,12 @@ def choose_slices(image: Image, axis: int | None, index: int | None) -> Slices:
 
 
 def _turn(image: Image, axes: tuple[int, int]) -> Turn:
-    """Return how a slice along two voxel axes is turned upright."""
-    if image.units != "mm":
+    """Return how a slice along two voxel axes is turned upright.
+
+    Where no place is known the voxels stand as they are, unless the affine says how
+    they stand on a screen.
+    """
+    if image.units != "mm" and not image.facts.get("on_screen"):
         return Turn()
     world = _world_axes(image.affine)
     first, second = world[axes[0]], world[axes[1]]
