@@ -35,6 +35,10 @@ class TrainConfig:
     words, with a wrong place or in words that mean nothing."""
     normal_weight: float = 2.0
     """How much more often pictures come up that show nothing to find."""
+    transplants: float = 0.4
+    """Share of the healthy ultrasound pictures that get a lesion of another one."""
+    healthy_pieces: float = 0.1
+    """Share of the others of which a piece without the lesion is cut."""
     fold: bool = False
     """Whether batch normalisation keeps its statistics: quicker, and good for small
     batches, but for a model that has learnt them."""

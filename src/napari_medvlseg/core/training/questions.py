@@ -16,7 +16,6 @@ from napari_medvlseg.core.training.augment import mirror_words
 from napari_medvlseg.core.training.wording import (
     ELSEWHERE,
     SHOWN,
-    VAGUE,
     Dice,
     any_name,
     foreign_prompt,
@@ -45,8 +44,6 @@ DESIGN_SHARES = (0.2, 0.1, 0.15, 0.25)
 REWORDED, CONTRADICTORY, UNKNOWN = 1, 2, 3
 KIND_SHARES = (0.6, 0.1, 0.15, 0.15)
 """Of the further questions: foreign ones, and the kinds above."""
-VAGUE_SHARE = 0.3
-"""Of the lesions asked for in pictures of other kinds: names without an organ."""
 DOUBTFUL = 0.5
 """What to answer inside the mask where the words leave open whether it is meant."""
 
@@ -88,8 +85,8 @@ def true_question(seen: Seen, dice: Dice) -> Question:
     share = SHEET_SHARE if there else SHEET_SHARE_OF_NORMAL
     if sheet is not None and dice.uniform() < share:
         return Question(mirror_words(sheet, seen.pose), 1.0)
-    if not there and dice.uniform() < 0.5:
-        return Question(any_name(seen.info, dice, vague=0.15), 1.0)
+    if not there:  # a name without an organ stays one of something that is there
+        return Question(any_name(seen.info, dice), 1.0)
     return Question(_written_prompt(seen, dice), 1.0)
 
 
@@ -142,8 +139,6 @@ def _foreign_prompt(seen: Seen, dice: Dice) -> str:
         return dice.pick((name, f"the {name}", f"{name} in the image", f"one {name}"))
     name = dice.pick(foreign_names(dataset))
     info = next(i for infos in TARGETS.values() for i in infos if i.class_name == name)
-    if seen.case.absent and name in VAGUE and dice.uniform() < VAGUE_SHARE:
-        return dice.pick(VAGUE[name])
     return foreign_prompt(info, dice)
 
 

@@ -35,6 +35,7 @@ from napari_medvlseg.core.training.samples import (
     load_strangers,
     make_batch,
 )
+from napari_medvlseg.core.training.transplant import donors_of, vary
 from napari_medvlseg.core.training.validate import validation_dsc
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ class _Run:
         self.train += load_strangers(
             data, config.strangers, config.strangers_per_volume
         )
+        self.donors = donors_of(self.train)
         self.text = _TextCache()
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(config.seed)
@@ -166,8 +168,10 @@ class _Run:
     def _one_step(self, chosen: list[Sample]) -> float:
         """Take one step of the optimiser and return the loss."""
         config = self.config
+        shares = config.transplants, config.healthy_pieces
+        varied = vary(chosen, self.donors, shares, self.generator)
         batch = make_batch(
-            chosen, self._now(config.sizes), self.generator, config.further_questions
+            varied, self._now(config.sizes), self.generator, config.further_questions
         )
         _train_mode(self.model)
         loss = self._loss(batch, self._now(config.draws))

@@ -140,7 +140,7 @@ def any_name(info: TargetInfo, dice: Dice, vague: float = 0.0) -> str:
 def paraphrase(attributes: Attributes, info: TargetInfo, dice: Dice) -> str:
     """Word a true prompt of any form from measured attributes."""
     if attributes.number == 0:  # it is asked for, and is not there
-        return any_name(info, dice, vague=0.3)
+        return any_name(info, dice)
     name = any_name(info, dice, vague=0.35)
     what = _noun_phrase(attributes, info, name, dice)
     where = ", ".join(dice.pick(PLACES[place]) for place in attributes.locations)
