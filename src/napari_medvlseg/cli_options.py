@@ -125,6 +125,17 @@ def default_of(field: Field[Any]) -> Any:
     return field.default_factory() if field.default_factory is not MISSING else None
 
 
+def add_resume_flag(parser: argparse.ArgumentParser) -> None:
+    """Add ``--resume`` and ``--no-resume``: True, False, or None without either."""
+    parser.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        help="Volumes keep their finished slices until the result is written, and the "
+        "same command goes on from there. With --resume it must, or says what differs; "
+        "with --no-resume it begins anew and keeps nothing.",
+    )
+
+
 def path_of(text: str) -> Path:
     """Read a path."""
     return Path(text).expanduser()
@@ -158,6 +169,8 @@ def _metavar_of(default: object) -> str:
         return "N,N,..."
     if isinstance(default, dict):
         return "NAME=X,..."
+    if isinstance(default, str):
+        return "HOW"
     return "X" if isinstance(default, float) else "N"
 
 
