@@ -24,6 +24,10 @@ def shell_command(job: Job, path: str | None) -> str:
     words += ["--threshold", f"{config.threshold:g}"]
     words += ["--device", config.device]
     words += {"tile": ["--tile"], "whole": ["--no-tile"]}.get(config.tiling, [])
+    if config.intensity != "auto":
+        words += ["--intensity", config.intensity]
+    if config.smooth_slices:
+        words += ["--smooth-slices", f"{config.smooth_slices:g}"]
     cut = [axis for axis in range(len(job.cut.shape)) if axis not in job.cut.kept]
     if cut:
         words += ["--axis", str(cut[0]), "--slice", str(job.cut.index[cut[0]])]

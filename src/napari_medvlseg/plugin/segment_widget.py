@@ -342,11 +342,13 @@ class SegmentWidget(QWidget):
             missing = "Not found: " + ", ".join(absent) + "."
             text = f"{missing} {text}"
             show_info(missing)
-        self.progress.set_idle(text)
+        self.progress.set_idle(" ".join([text, *_hints(update)]))
         self.run_ended.emit(True)  # noqa: FBT003 - a Qt signal has no keywords
 
     def _on_cancelled(self, why: str) -> None:
         """Say that the run is over, and what is left of it."""
+        if self._engine.can_go_on:
+            why = f"{why} Run goes on from the finished slices."
         self.progress.set_idle(why)
         self.run_ended.emit(False)  # noqa: FBT003 - a Qt signal has no keywords
 
@@ -377,6 +379,12 @@ class SegmentWidget(QWidget):
         if result is not None and result.segmentation is not None:
             self.session.threshold = result.segmentation.threshold
             self.results.set_threshold(result.segmentation.threshold)
+
+
+def _hints(update: Update) -> list[str]:
+    """Return what the core wants told about a run, as sentences."""
+    found = update.findings.segmentation.provenance if update.findings else {}
+    return [f"{hint[:1].upper()}{hint[1:]}." for hint in found.get("hints", ())]
 
 
 def _rule() -> QFrame:
