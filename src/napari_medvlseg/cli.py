@@ -17,7 +17,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, NoReturn
 
-from napari_medvlseg.cli_options import add_flags, add_format_flag, path_of
+from napari_medvlseg.cli_options import add_flags, add_segment_flags, path_of
 from napari_medvlseg.cli_terminal import complain, logs
 from napari_medvlseg.core.config import SegmentConfig
 from napari_medvlseg.core.datasets import DESIGNS, QUESTIONS, SPLITS
@@ -48,8 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MedVLSegError as error:
         complain(str(error))
         return MENDABLE
-    except KeyboardInterrupt:
-        print("medvlseg: interrupted; nothing half-written is left", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        left = stop if stop.args else "nothing half-written is left"
+        print(f"medvlseg: interrupted; {left}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output, for instance head, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -173,7 +174,7 @@ def _segment(commands: argparse._SubParsersAction[_Parser]) -> None:
             'medvlseg segment colon.jpg --prompt "one polyp, located in the center"',
             'medvlseg segment "scans/*.png" --prompt "left lung" --prompt "right lung"',
             'medvlseg segment brain.nii.gz --prompt "brain tumor" --slice 40 --axis 2',
-            'medvlseg segment ct-dicom/ --series 3 --format dicom-seg --prompt "liver"',
+            "medvlseg segment ct/ --prompt liver --intensity liver --format dicom-seg",
         ],
     )
     parser.add_argument(
@@ -203,7 +204,7 @@ def _segment(commands: argparse._SubParsersAction[_Parser]) -> None:
         metavar="NUMBER",
         help="Which DICOM series of a folder with several: its number or UID",
     )
-    add_format_flag(parser)
+    add_segment_flags(parser)
     add_flags(parser, SegmentConfig, "how to segment")
 
 

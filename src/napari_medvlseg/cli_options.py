@@ -77,14 +77,21 @@ def add_flags(parser: argparse.ArgumentParser, config: type[Any], title: str) ->
         )
 
 
-def add_format_flag(parser: argparse.ArgumentParser) -> None:
-    """Add ``--format``."""
+def add_segment_flags(parser: argparse.ArgumentParser) -> None:
+    """Add ``--format`` and ``--resume``."""
     parser.add_argument(
         "--format",
         choices=FORMATS,
         default="auto",
         help="Of the results; auto follows the image, dicom-seg wants a DICOM image "
         "[auto]",
+    )
+    parser.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        help="Volumes keep their finished slices until the result is written, and the "
+        "same command goes on from there. With --resume it must, or says what differs; "
+        "with --no-resume it begins anew and keeps nothing.",
     )
 
 
@@ -170,6 +177,8 @@ def _metavar_of(default: object) -> str:
         return "N,N,..."
     if isinstance(default, dict):
         return "NAME=X,..."
+    if isinstance(default, str):
+        return "HOW"
     return "X" if isinstance(default, float) else "N"
 
 

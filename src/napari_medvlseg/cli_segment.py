@@ -6,11 +6,12 @@ import logging
 from typing import TYPE_CHECKING
 
 from napari_medvlseg.cli_options import UsageError, segment_config
-from napari_medvlseg.cli_terminal import complain, progress, say
+from napari_medvlseg.cli_terminal import complain, progress, say, tell
 from napari_medvlseg.core.errors import (
     GeometryError,
     ImageError,
     MedVLSegError,
+    OutputError,
     UnsupportedFormatError,
 )
 
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_medvlseg.core.config import SegmentConfig
+    from napari_medvlseg.core.io.kept import KeptSlices
     from napari_medvlseg.core.predictor import Predictor
-    from napari_medvlseg.core.types import Segmentation
+    from napari_medvlseg.core.types import Image, Segmentation
+
+    Task = tuple[list[str], Predictor, SegmentConfig]
 
 DEFAULT_FOLDER = "medvlseg-output"
 _logger = logging.getLogger(__name__)
@@ -70,28 +74,26 @@ def _segment_one(
     path: Path,
     stem: str,
     output: Path,
-    task: tuple[list[str], Predictor, SegmentConfig],
+    task: Task,
     options: argparse.Namespace,
 ) -> None:
     """Segment one image, write its files and say what was found."""
     from napari_medvlseg.core.io.formats import Source, check_format
     from napari_medvlseg.core.io.read import read
     from napari_medvlseg.core.io.write import write
-    from napari_medvlseg.core.pipeline import segment_steps
 
-    prompts, predictor, config = task
     source = Source(path, options.series)
     image = read(path, series=options.series)
     check_format(image, source, options.format)
     _logger.info("segmenting %s, shape %s", path, image.voxels.shape)
-    step = None
-    with progress(path.name, None) as move:
-        for step in segment_steps(image, prompts, predictor, config):
-            move(step.done, step.total, path.name)
-    if step is None:
-        msg = "expected at least one slice to segment, got none"
-        raise ImageError(msg)
-    found = step.snapshot()
+    kept = _kept_slices(image, output / stem, task, options)
+    try:
+        found = _result(image, path.name, task, kept)
+    except KeyboardInterrupt:
+        if kept is None or not kept.count:
+            raise
+        left = f"{kept.count} slices are kept; the same command goes on from there"
+        raise KeyboardInterrupt(left) from None
     written = write(
         found,
         source,
@@ -100,10 +102,71 @@ def _segment_one(
         overwrite=options.overwrite,
         file_format=options.format,
     )
+    if kept is not None:
+        kept.remove()
+    for hint in found.provenance["hints"]:
+        tell(f"{path.name}: {hint}")
     _logger.info("written for %s: %s", path, ", ".join(file.name for file in written))
     for line in describe_result(found):
         say(f"{path.name}: {line}")
     say(f"{path.name}: written to {output / stem}_*")
+
+
+def _result(
+    image: Image, name: str, task: Task, kept: KeptSlices | None
+) -> Segmentation:
+    """Segment an image while a bar tells how far that is."""
+    from napari_medvlseg.core.pipeline import segment_steps
+
+    step = None
+    with progress(name, None) as move:
+        for step in segment_steps(image, *task, kept):
+            move(step.done, step.total, name)
+    if step is None:
+        msg = "expected at least one slice to segment, got none"
+        raise ImageError(msg)
+    return step.snapshot()
+
+
+def _kept_slices(
+    image: Image, place: Path, task: Task, options: argparse.Namespace
+) -> KeptSlices | None:
+    """Return where a volume's finished slices are kept; say if some are there.
+
+    Raises
+    ------
+    OutputError
+        If slices must be there and are not.
+    """
+    from napari_medvlseg.core.io.kept import KeptSlices, what_differs
+    from napari_medvlseg.core.provenance import run_settings
+
+    prompts, predictor, config = task
+    if image.ndim < 3 or config.slice_index is not None:
+        return None
+    settings = run_settings(image, prompts, predictor, config)
+    kept = KeptSlices(place.parent, place.name, settings)
+    if options.resume is False:
+        kept.remove()
+        kept.remove_others()
+        return None
+    others = kept.others()
+    if kept.count:
+        tell(f"{place.name}: goes on after {kept.count} finished slices")
+    elif options.resume:
+        found = f"one with {what_differs(settings, others[0])}" if others else "none"
+        msg = (
+            f"{place}: expected an unfinished run of the same command, found {found}; "
+            "repeat that command, or leave --resume out to begin anew"
+        )
+        raise OutputError(msg)
+    elif others:
+        tell(
+            f"{place.name}: begins anew; the unfinished run there had "
+            f"{what_differs(settings, others[0])}"
+        )
+    kept.remove_others()
+    return kept
 
 
 def describe_result(found: Segmentation) -> list[str]:

@@ -23,6 +23,12 @@ def say(text: str) -> None:
     print(text)
 
 
+def tell(text: str) -> None:
+    """Print a line about how a result comes about, and log it."""
+    print(f"medvlseg: {text}", file=sys.stderr)
+    _logger.info(text)
+
+
 def complain(text: str) -> None:
     """Print a line about what went wrong, and log it."""
     line = f"medvlseg: error: {' '.join(text.split())}"

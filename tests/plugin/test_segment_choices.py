@@ -102,3 +102,31 @@ def test_channels_first_are_offered_as_colour(
     assert options.whole.isEnabled()
     viewer.add_image(disc())
     assert options.colours.isHidden()
+
+
+def test_grey_values_and_smoothing_are_chosen_and_remembered(
+    qtbot: QtBot,
+    make_dock: Callable[..., SegmentWidget],
+) -> None:
+    dock = make_dock()
+    dock.prompt.set_text("bright blob")
+    assert dock.job().config.intensity == "auto"
+    assert dock.job().config.smooth_slices == 0
+    intensity = dock.options.intensity
+    assert intensity.level.isHidden() or not intensity.level.isVisibleTo(dock)
+    intensity.choice.setCurrentIndex(intensity.choice.findData("temporal-bone"))
+    assert dock.job().config.intensity == "temporal-bone"
+    intensity.choice.setCurrentIndex(intensity.choice.findData("own"))
+    assert intensity.level.isVisibleTo(dock.options.more_grid.parentWidget())
+    intensity.level.setValue(-37.5)
+    intensity.width.setValue(150)
+    dock.options.smoothing.setValue(2.5)
+    run_and_wait(qtbot, dock, "bright blob")
+    again = make_dock()
+    again.prompt.set_text("bright blob")
+    config = again.job().config
+    assert (config.intensity, config.smooth_slices) == ("L-37.5W150", 2.5)
+    again.copy_command()
+    clipboard = QApplication.clipboard()
+    assert clipboard is not None
+    assert "--intensity L-37.5W150 --smooth-slices 2.5" in clipboard.text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_medvlseg.core.captions import exchange_sides
+from napari_medvlseg.core.preprocess.intensity import choose_greys
 from napari_medvlseg.core.preprocess.pixels import resize, to_network_range
 from napari_medvlseg.core.sampling import DrawNoise, Place, is_mirrored
 from napari_medvlseg.core.uncertainty import RunningStatistics
@@ -27,7 +28,8 @@ def naive_loop(
     that of `segment`. Returns mean probability and mean entropy on the input's grid,
     each (h, w), of the whole picture.
     """
-    pixels = to_network_range(image.voxels)
+    greys = choose_greys(image, config.intensity, predictor.card.input.intensity)
+    pixels = to_network_range(image.voxels, greys.limits)
     side = predictor.card.input.size
     statistics = RunningStatistics()
     for draw in range(config.num_samples):

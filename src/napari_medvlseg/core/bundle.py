@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_medvlseg.core.config import cache_folder
 from napari_medvlseg.core.errors import CheckpointError, OutputError
+from napari_medvlseg.core.windows import parse_intensity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,6 +58,21 @@ class InputSpec:
     mirror: bool = False
     """Whether every second draw sees the picture mirrored, and left and right
     exchanged in the prompt."""
+    intensity: str = "auto"
+    """Which grey values become black and white, as in `SegmentConfig`."""
+    spacing_mm: tuple[float, ...] | None = None
+    """Pixels of an upright picture (rows, columns), or voxels along R, A and S, that
+    an image in mm is resampled to; None takes images as they are."""
+
+    def __post_init__(self) -> None:
+        parse_intensity(self.intensity)
+        if self.spacing_mm is None:
+            return
+        edges = tuple(float(edge) for edge in self.spacing_mm)
+        if len(edges) not in (2, 3) or not all(0 < edge < math.inf for edge in edges):
+            msg = f"spacing_mm must be 2 or 3 lengths above 0, got {self.spacing_mm}"
+            raise ValueError(msg)
+        object.__setattr__(self, "spacing_mm", edges)  # JSON has lists only
 
 
 @dataclass(frozen=True, slots=True)

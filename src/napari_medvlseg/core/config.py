@@ -6,6 +6,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from napari_medvlseg.core.windows import (
+    INTENSITIES,  # noqa: F401 - the help of the command line names its values
+    parse_intensity,
+)
+
 DEVICES = ("auto", "cpu", "cuda", "mps")
 NOISE_FORMS = ("token", "shared", "dropout", "none")
 """How the draws of a network differ; `ProbabilisticCrossAttention` tells."""
@@ -14,6 +19,8 @@ TILINGS = ("auto", "whole", "tile")
 FORMATS = ("auto", "nifti", "nrrd", "tiff", "dicom-seg")
 """What results are written as; auto follows the image."""
 MAX_SAMPLES = 100
+MAX_SMOOTHING = 100.0
+"""Of `SegmentConfig.smooth_slices`, in mm or slices."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +43,13 @@ class SegmentConfig:
     """Axis to walk along in a volume; None is the image's own `slice_axis`."""
     slice_index: int | None = None
     """The one slice to segment along `axis`; None is every slice."""
+    intensity: str = "auto"
+    """Which grey values become black and white: a name (`INTENSITIES`; the last ones
+    are CT windows) or a window's level and width in HU, as L40W80; auto follows the
+    model's card, and without that keeps 8 bits and stretches others by percentiles."""
+    smooth_slices: float = 0.0
+    """Standard deviation of a smoothing across the slices of a volume, in mm, or in
+    slices where the image does not tell its spacing; 0 is off."""
     batch_size: int = 4
     """Draws computed at once; changes speed and memory, not the result."""
 
@@ -44,6 +58,8 @@ class SegmentConfig:
         _check_range("threshold", self.threshold, 0, 1)
         _check_range("seed", self.seed, 0, 2**63 - 1)
         _check_range("batch_size", self.batch_size, 1, MAX_SAMPLES)
+        _check_range("smooth_slices", self.smooth_slices, 0, MAX_SMOOTHING)
+        parse_intensity(self.intensity)
         _check_choice("device", self.device, DEVICES)
         _check_choice("precision", self.precision, PRECISIONS)
         _check_choice("tiling", self.tiling, TILINGS)

@@ -6,6 +6,7 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 from napari_medvlseg.core.postprocess import to_labels
 from napari_medvlseg.core.uncertainty import (
@@ -64,6 +65,30 @@ class Maps:
             self._threshold,
             self._min_foreground,
         )
+
+    def smooth(self, axis: int, sigma: float) -> None:
+        """Smooth a volume across its slices, and label it anew.
+
+        Mean probability and expected entropy are weighted means over neighbours then;
+        the predictive entropy follows from the former, the mutual information is the
+        difference. At its ends the volume is continued by its mirror image, so that
+        the sum across the slices is kept.
+
+        Parameters
+        ----------
+        axis : int
+            Of the slices, among the spatial ones.
+        sigma : float
+            Standard deviation of the Gaussian, in slices.
+        """
+        for values in (self.probability, self.expected_entropy):
+            gaussian_filter1d(values, sigma, axis=axis + 1, output=values)
+        for index in range(self.labels.shape[axis]):
+            window = (*(slice(None),) * axis, index)
+            for row in range(len(self.probability)):
+                at = (row, *window)
+                self.enter(row, window, self.probability[at], self.expected_entropy[at])
+            self.label(window)
 
     def copy(self) -> Maps:
         """Return maps that later pictures and draws do not change."""

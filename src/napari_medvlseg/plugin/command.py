@@ -24,6 +24,10 @@ def shell_command(job: Job, path: str | None) -> str:
     words += ["--threshold", f"{config.threshold:g}"]
     words += ["--device", config.device]
     words += {"tile": ["--tile"], "whole": ["--no-tile"]}.get(config.tiling, [])
+    if config.intensity != "auto":
+        words += ["--intensity", config.intensity]
+    if config.smooth_slices:
+        words += ["--smooth-slices", f"{config.smooth_slices:g}"]
     held = {*job.cut.kept, job.cut.colour}
     cut = [axis for axis in range(len(job.cut.shape)) if axis not in held]
     if cut:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QLabel, QToolButton, QWidget
+from qtpy.QtWidgets import QFrame, QLabel, QToolButton, QWidget
 
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QGridLayout
@@ -40,3 +40,10 @@ def add_row(layout: QGridLayout, text: str, control: QWidget) -> QLabel:
     layout.addWidget(label, row, 0)
     layout.addWidget(control, row, 1)
     return label
+
+
+def rule() -> QFrame:
+    """Return a thin line between parts."""
+    line = QFrame()
+    line.setFrameShape(QFrame.Shape.HLine)
+    return line

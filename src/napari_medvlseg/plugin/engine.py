@@ -13,10 +13,13 @@ import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from napari_medvlseg.core.io.kept import KeptSlices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import ModuleType
 
     from napari_medvlseg.core.config import SegmentConfig
@@ -62,10 +65,14 @@ class Engine:
     """Runs the core's models, and keeps the last one that was loaded.
 
     A run that was cancelled may still be inside its last step when the next begins;
-    a lock keeps the two from using the model at once.
+    a lock keeps the two from using the model at once. A cancelled volume's finished
+    slices are kept, in a temporary folder, until a run of anything else begins: the
+    same run goes on from them.
     """
 
     def __init__(self) -> None:
+        self._kept: KeptSlices | None = None
+        self._folder: TemporaryDirectory[str] | None = None
         self._lock = threading.Lock()
         self._loaded: tuple[tuple[str, str, str], Predictor] | None = None
         self._threads = TorchThreads()
@@ -77,23 +84,49 @@ class Engine:
         with self._lock, without_triton():
             load_torch_libraries()
             from napari_medvlseg.core.pipeline import segment_steps  # brings torch
+            from napari_medvlseg.core.provenance import run_settings
 
             self._threads.spare_one()
             predictor = self._predictor(model, config)
-        return self._in_turn(segment_steps(image, prompts, predictor, config))
+            settings = None
+            if image.ndim == 3 and config.slice_index is None:
+                settings = run_settings(image, prompts, predictor, config)
+            kept = self._kept_slices(settings)
+        return self._in_turn(segment_steps(image, prompts, predictor, config, kept))
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether finished slices of a cancelled run are there."""
+        return self._kept is not None and self._kept.count > 0
 
     def close(self) -> None:
-        """Give torch its threads back."""
+        """Give torch its threads back, and forget what is kept."""
         self._threads.restore()
+        self._kept = None
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
 
     def _in_turn(self, steps: Iterator[StepLike]) -> Iterator[StepLike]:
         """Advance a run only while no other one uses the model."""
         while True:
             with self._lock:
                 step = next(steps, None)
-            if step is None:
-                return
+                if step is None:  # complete: there is nothing to go on from
+                    self._kept_slices(None)
+                    return
             yield step
+
+    def _kept_slices(self, settings: Mapping[str, Any] | None) -> KeptSlices | None:
+        """Return where a run's slices are kept, and forget those of any other."""
+        if self._kept is not None and self._kept.settings != settings:
+            self._kept.remove()
+            self._kept = None
+        if self._kept is None and settings is not None:
+            if self._folder is None:
+                self._folder = TemporaryDirectory(prefix="napari-medvlseg-")
+            self._kept = KeptSlices(Path(self._folder.name), "run", settings)
+        return self._kept
 
     def _predictor(self, model: str, config: SegmentConfig) -> Predictor:
         """Return the loaded model."""

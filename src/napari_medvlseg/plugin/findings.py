@@ -79,6 +79,12 @@ def relabel(segmentation: Segmentation, threshold: float) -> Findings:
     return find(replace(segmentation, labels=labels, threshold=threshold))
 
 
+def hints(findings: Findings | None) -> list[str]:
+    """Return what the core wants told about a run, as sentences."""
+    told = findings.segmentation.provenance if findings else {}
+    return [f"{hint[:1].upper()}{hint[1:]}." for hint in told.get("hints", ())]
+
+
 def _size(segmentation: Segmentation, pixels: int) -> str:
     """Return a share of the image and, where the spacing is known, mm2 or mL."""
     share = f"{pixels / segmentation.labels.size:.1%}"

@@ -9,6 +9,7 @@ from qtpy.QtWidgets import (
     QButtonGroup,
     QCheckBox,
     QComboBox,
+    QDoubleSpinBox,
     QGridLayout,
     QHBoxLayout,
     QLabel,
@@ -23,10 +24,12 @@ from superqt import QCollapsible
 from napari_medvlseg.core.config import (
     DEVICES,
     MAX_SAMPLES,
+    MAX_SMOOTHING,
     TILINGS,
     SegmentConfig,
 )
 from napari_medvlseg.plugin.controls import NUMBER_WIDTH, add_row, named
+from napari_medvlseg.plugin.intensity_view import IntensityView
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,6 +104,8 @@ class OptionsView(QWidget):
             threshold=threshold,
             device=str(self.device.currentData()),
             tiling=str(self.tiling.currentData()),
+            intensity=self.intensity.value(),
+            smooth_slices=self.smoothing.value(),
         )
 
     def set_models(self, cards: Sequence[ModelCard]) -> None:
@@ -120,6 +125,7 @@ class OptionsView(QWidget):
         self._colour_axis = colour
         self.slice.setEnabled(has_slices or colour is not None)
         self.whole.setEnabled(has_slices)
+        self.smoothing.setEnabled(has_slices)
         self.colours.setVisible(colour is not None)
         if is_photograph:
             self.colours.setChecked(True)
@@ -131,6 +137,8 @@ class OptionsView(QWidget):
         self._settings.remember("samples", self.samples.value())
         self._settings.remember("device", str(self.device.currentData()))
         self._settings.remember("tiling", str(self.tiling.currentData()))
+        self._settings.remember("smoothing", self.smoothing.value())
+        self.intensity.remember()
         if not self.colours.isChecked():
             self._settings.remember("whole", self.whole.isChecked())
         self._settings.remember("replace", self.replace.isChecked())
@@ -191,6 +199,17 @@ class OptionsView(QWidget):
         )
         for tiling in TILINGS:
             self.tiling.addItem(TILING_TEXTS[tiling], tiling)
+        self.smoothing = named(
+            QDoubleSpinBox(self),
+            "Smoothing across slices",
+            "Of a whole volume: how far the answers of neighbouring slices are "
+            "averaged, as a standard deviation in mm (in slices where the image does "
+            "not tell its spacing)",
+        )
+        self.smoothing.setRange(0, MAX_SMOOTHING)
+        self.smoothing.setSingleStep(0.5)
+        self.smoothing.setDecimals(1)
+        self.smoothing.setSpecialValueText("off")
         self.replace = named(
             QCheckBox("Repl&ace the last result", self),
             "Replace the last result of this prompt",
@@ -234,13 +253,19 @@ class OptionsView(QWidget):
         """Return the rarer choices, folded away."""
         self.more = QCollapsible("More options", self)
         self.more.setDuration(0)
-        named(self.more.toggleButton(), "More options", "Device, tiling and region")
+        named(
+            self.more.toggleButton(),
+            "More options",
+            "Device, tiling, grey values, smoothing and region",
+        )
         inside = QWidget(self.more)
         self.more_grid = QGridLayout(inside)
         self.more_grid.setContentsMargins(0, 0, 0, 0)
         self.more_grid.setColumnStretch(1, 1)
         add_row(self.more_grid, "&Device", self.device)
         add_row(self.more_grid, "Tilin&g", self.tiling)
+        self.intensity = IntensityView(self.more_grid, self._settings, inside)
+        add_row(self.more_grid, "Smoot&hing", self.smoothing)
         for box in (self.replace, self.marks):
             self.more_grid.addWidget(box, self.more_grid.rowCount(), 0, 1, 2)
         self.more.addWidget(inside)
@@ -255,6 +280,7 @@ class OptionsView(QWidget):
         self.device.setCurrentIndex(max(device, 0))
         tiling = self.tiling.findData(recall("tiling", default.tiling))
         self.tiling.setCurrentIndex(max(tiling, 0))
+        self.smoothing.setValue(recall("smoothing", default.smooth_slices))
         whole = recall("whole", default=False)
         self.whole.setChecked(whole)
         self.slice.setChecked(not whole)

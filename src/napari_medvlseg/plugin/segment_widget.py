@@ -27,8 +27,9 @@ from napari_medvlseg.core.errors import (
 )
 from napari_medvlseg.core.types import Prompt
 from napari_medvlseg.plugin.command import shell_command
-from napari_medvlseg.plugin.controls import add_row, named
+from napari_medvlseg.plugin.controls import add_row, named, rule
 from napari_medvlseg.plugin.engine import Engine
+from napari_medvlseg.plugin.findings import hints
 from napari_medvlseg.plugin.frame import LayerFrame
 from napari_medvlseg.plugin.layer_chooser import LayerChooser
 from napari_medvlseg.plugin.layer_space import camera_of, extents, mirrored
@@ -254,7 +255,7 @@ class SegmentWidget(QWidget):
         column = QVBoxLayout(inside)
         column.setContentsMargins(MARGIN, MARGIN, MARGIN, MARGIN)
         column.addLayout(top)
-        for part in (self.prompt, self.options, self.progress, _rule(), self.results):
+        for part in (self.prompt, self.options, self.progress, rule(), self.results):
             column.addWidget(part)
         column.addWidget(self.copy)
         column.addWidget(self.workspace)
@@ -355,11 +356,13 @@ class SegmentWidget(QWidget):
             missing = "Not found: " + ", ".join(absent) + "."
             text = f"{missing} {text}"
             show_info(missing)
-        self.progress.set_idle(text)
+        self.progress.set_idle(" ".join([text, *hints(update.findings)]))
         self.run_ended.emit(True)  # noqa: FBT003 - a Qt signal has no keywords
 
     def _on_cancelled(self, why: str) -> None:
         """Say that the run is over, and what is left of it."""
+        if self._engine.can_go_on:
+            why = f"{why} Run goes on from the finished slices."
         self.progress.set_idle(why)
         self.run_ended.emit(False)  # noqa: FBT003 - a Qt signal has no keywords
 
@@ -390,10 +393,3 @@ class SegmentWidget(QWidget):
         if result is not None and result.segmentation is not None:
             self.session.threshold = result.segmentation.threshold
             self.results.set_threshold(result.segmentation.threshold)
-
-
-def _rule() -> QFrame:
-    """Return a thin line between parts."""
-    rule = QFrame()
-    rule.setFrameShape(QFrame.Shape.HLine)
-    return rule

@@ -61,18 +61,43 @@ def value_range(voxels: npt.NDArray[Any]) -> tuple[float, float]:
         return 0.0, 255.0
     if voxels.dtype == np.bool_:
         return 0.0, 1.0
-    if voxels.dtype.kind not in "iuf":
+    return percentile_range(voxels)
+
+
+def percentile_range(voxels: npt.NDArray[Any]) -> tuple[float, float]:
+    """Return the `PERCENTILES` of the finite values, or their ends if those are one.
+
+    Raises
+    ------
+    ImageError
+        If no value is finite or the dtype is not a number.
+    """
+    values = some_values(voxels)
+    low, high = np.percentile(values, PERCENTILES)
+    if high <= low:
+        finite = voxels if voxels.dtype.kind != "f" else voxels[np.isfinite(voxels)]
+        low, high = finite.min(), finite.max()
+    return float(low), float(high)
+
+
+def some_values(voxels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return about a million of the finite values, spread evenly: enough to tell.
+
+    Raises
+    ------
+    ImageError
+        If no value is finite or the dtype is not a number.
+    """
+    if voxels.dtype.kind not in "biuf":
         msg = f"expected numbers as grey values, got dtype {voxels.dtype}"
         raise ImageError(msg)
-    finite = voxels[np.isfinite(voxels)]
+    # Only fractions need a copy: a volume of whole numbers may be half a gigabyte.
+    finite = voxels if voxels.dtype.kind != "f" else voxels[np.isfinite(voxels)]
     if finite.size == 0:
         msg = "expected an image with finite values, got NaN or infinity throughout"
         raise ImageError(msg)
-    step = max(1, finite.size // 1_000_000)  # a million values tell the percentiles
-    low, high = np.percentile(finite[::step].astype(np.float64), PERCENTILES)
-    if high <= low:
-        low, high = float(finite.min()), float(finite.max())
-    return float(low), float(high)
+    step = max(1, finite.size // 1_000_000)
+    return np.asarray(finite.flat[::step], dtype=np.float64)
 
 
 def resize(pixels: Tensor, height: int, width: int) -> Tensor:

@@ -68,6 +68,11 @@ class Slices:
         cut = voxels if self.axis is None else np.take(voxels, index, axis=self.axis)
         return self.turn.apply(np.asarray(cut))
 
+    def picture_shape(self, spatial_shape: tuple[int, ...]) -> tuple[int, int]:
+        """Return the height and width of an upright picture."""
+        rows, columns = (s for a, s in enumerate(spatial_shape) if a != self.axis)
+        return (columns, rows) if self.turn.transpose else (rows, columns)
+
     def window(self, index: int) -> tuple[slice | int, ...]:
         """Return the index of a picture within an array of the spatial shape."""
         if self.axis is None:
@@ -75,6 +80,15 @@ class Slices:
         window: list[slice | int] = [slice(None)] * 3
         window[self.axis] = index
         return tuple(window)
+
+
+def picture_spacing(image: Image, slices: Slices) -> tuple[float, float] | None:
+    """Return the height and width in mm of a pixel of an upright picture, if known."""
+    spacing = image.spacing_mm
+    if spacing is None:
+        return None
+    first, second = (spacing[a] for a in range(image.ndim) if a != slices.axis)
+    return (second, first) if slices.turn.transpose else (first, second)
 
 
 def choose_slices(image: Image, axis: int | None, index: int | None) -> Slices:
@@ -121,15 +135,18 @@ def _turn(image: Image, axes: tuple[int, int]) -> Turn:
     """
     if image.units != "mm" and not image.facts.get("on_screen"):
         return Turn()
-    world = _world_axes(image.affine)
+    world = world_axes(image.affine)
     first, second = world[axes[0]], world[axes[1]]
     transpose = first[0] < second[0]
     rows, columns = (second, first) if transpose else (first, second)
     return Turn(transpose, flip_rows=rows[1] > 0, flip_columns=columns[1] > 0)
 
 
-def _world_axes(affine: npt.NDArray[np.float64]) -> list[tuple[int, float]]:
-    """Return for each voxel axis its nearest world axis and the sign along it."""
+def world_axes(affine: npt.NDArray[np.float64]) -> list[tuple[int, float]]:
+    """Return for each voxel axis its nearest world axis and the sign along it.
+
+    No two voxel axes get the same world axis, however oblique they are.
+    """
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     strength = np.abs(directions)
     nearest: dict[int, int] = {}

@@ -1,0 +1,131 @@
+"""One prompt on one picture: the whole picture resized, or window after window."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_medvlseg.core.sampling import (
+    DrawNoise,
+    Place,
+    draw_batches,
+    is_mirrored,
+)
+from napari_medvlseg.core.uncertainty import RunningStatistics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from napari_medvlseg.core.config import SegmentConfig
+    from napari_medvlseg.core.models.compact import Pyramid
+    from napari_medvlseg.core.predictor import Predictor
+    from napari_medvlseg.core.preprocess.tiles import Tiling
+
+    Words = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
+    """Vectors and mask of a prompt, and of what it says of the mirrored picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A prompt's words, and how they are asked.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    config : SegmentConfig
+    words : Words
+    mirrors : bool
+        Whether every second draw sees the picture mirrored.
+    """
+
+    predictor: Predictor
+    config: SegmentConfig
+    words: Words
+    mirrors: bool
+
+    def sample(
+        self, pixels: Tensor, place: Place, statistics: RunningStatistics
+    ) -> Iterator[int]:
+        """Add all draws of one input of the network to the statistics."""
+        config, predictor = self.config, self.predictor
+        views: dict[bool, Pyramid] = {}  # looking one up hashes the picture
+        for group in draw_batches(
+            config.num_samples, config.batch_size, mirrors=self.mirrors
+        ):
+            for draws in group:
+                mirrored = self.mirrors and is_mirrored(draws[0])
+                if mirrored not in views:
+                    seen = pixels.flip(-1) if mirrored else pixels
+                    views[mirrored] = predictor.pyramid(seen)
+                noise = DrawNoise(config.seed, draws, place)
+                logits = predictor.draw(
+                    views[mirrored], self.words[mirrored], len(draws), noise
+                )
+                statistics.add(logits.flip(-1) if mirrored else logits)
+            yield sum(len(draws) for draws in group)
+
+
+class Part(ABC):
+    """One prompt on one picture."""
+
+    size: int
+    """Draws to make."""
+
+    def __init__(self, question: Question, index: int) -> None:
+        self.question, self.index = question, index
+
+    @abstractmethod
+    def advance(self) -> Iterator[int]:
+        """Draw, batch by batch; yield how many."""
+
+    @abstractmethod
+    def means(self) -> Tensor:
+        """Return mean probability and entropy so far, (2, h, w)."""
+
+
+class WholePart(Part):
+    """The picture resized to the network's input."""
+
+    def __init__(self, question: Question, pixels: Tensor, index: int) -> None:
+        super().__init__(question, index)
+        self.pixels = pixels
+        self.size = question.config.num_samples
+        self.statistics = RunningStatistics()
+
+    def advance(self) -> Iterator[int]:
+        """Draw, batch by batch."""
+        place = Place(self.index)
+        yield from self.question.sample(self.pixels, place, self.statistics)
+
+    def means(self) -> Tensor:
+        """Return the means of the draws so far."""
+        return self.statistics.means()
+
+
+class TiledPart(Part):
+    """The picture at full resolution, window after window."""
+
+    def __init__(self, question: Question, tiling: Tiling, index: int) -> None:
+        super().__init__(question, index)
+        self.tiling = tiling
+        self.size = question.config.num_samples * len(tiling.windows)
+
+    def advance(self) -> Iterator[int]:
+        """Finish a window, then the next."""
+        for tile in range(len(self.tiling.windows)):
+            statistics, place = RunningStatistics(), Place(self.index, tile)
+            counts = self.question.sample(self.tiling.cut(tile), place, statistics)
+            before = 0
+            for count in counts:
+                if before:
+                    yield before
+                before = count
+            self.tiling.add(tile, statistics.means())
+            yield before
+
+    def means(self) -> Tensor:
+        """Return the windows done so far, blended."""
+        return self.tiling.merged()

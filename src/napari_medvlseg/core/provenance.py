@@ -1,0 +1,77 @@
+"""How a result came about: what makes it again, and what each slice depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from napari_medvlseg.core.bundle import ModelCard
+    from napari_medvlseg.core.config import SegmentConfig
+    from napari_medvlseg.core.predictor import Predictor
+    from napari_medvlseg.core.types import Image
+
+
+def provenance(card: ModelCard, run: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return everything needed to make a result again."""
+    return {
+        "model": card.model_id,
+        "weights_sha256": card.sha256,
+        **run,
+        "versions": {
+            "napari-medvlseg": version("napari-medvlseg"),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "created": datetime.now(tz=UTC).isoformat(timespec="seconds"),
+    }
+
+
+def run_settings(
+    image: Image, prompts: Sequence[str], predictor: Predictor, config: SegmentConfig
+) -> dict[str, Any]:
+    """Return everything that the finished slices of a run depend on, ready for JSON.
+
+    Threshold and smoothing are not among it: they come after. The size of a batch is,
+    although it changes less than 1e-5, so that going on from slices of an interrupted
+    run gives what the uninterrupted run would have given.
+    """
+    return {
+        "image": image_digest(image),
+        "prompts": list(prompts),
+        "model": predictor.card.model_id,
+        "weights_sha256": predictor.card.sha256,
+        "input": asdict(predictor.card.input),
+        "samples": config.num_samples,
+        "seed": config.seed,
+        "tiling": config.tiling,
+        "intensity": config.intensity,
+        "axis": config.axis,
+        "slice": config.slice_index,
+        "batch_size": config.batch_size,
+        "device": str(predictor.device),
+        "precision": predictor.precision,
+        "napari-medvlseg": version("napari-medvlseg"),
+        "torch": torch.__version__,
+    }
+
+
+def image_digest(image: Image) -> str:
+    """Return a hash of an image's voxels and of where they lie."""
+    digest = hashlib.blake2b(digest_size=16)
+    voxels = image.voxels
+    frame = (voxels.shape, voxels.dtype.str, image.rgb, image.units, image.slice_axis)
+    digest.update(repr((frame, image.affine.tolist())).encode())
+    for part in voxels:  # by parts: a volume in another order would be copied
+        digest.update(part.tobytes())
+    return digest.hexdigest()
