@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from itertools import permutations, product
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from nibabel.orientations import aff2axcodes
 
 from napari_medvlseg.core.orientation import edge_letters
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 OPPOSITE = dict(zip("RLAPSI", "LRPAIS", strict=True))
 ORIENTATIONS = [
@@ -19,7 +23,9 @@ ORIENTATIONS = [
 
 
 @pytest.mark.parametrize("affine", ORIENTATIONS)
-def test_the_letters_of_all_48_orientations_are_nibabels(affine: np.ndarray) -> None:
+def test_the_letters_of_all_48_orientations_are_nibabels(
+    affine: npt.NDArray[np.float64],
+) -> None:
     _, down, right = aff2axcodes(affine)
     letters = edge_letters(3 * affine[:3, 2], 0.5 * affine[:3, 1])
     assert letters is not None

@@ -14,7 +14,12 @@ from napari_medvlseg.core.sides import find_midline, named_side, side_warnings
 from napari_medvlseg.core.types import Image, Midline, Segmentation
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from napari_medvlseg.core.predictor import Predictor
+
+    Mask = npt.NDArray[np.bool_]
+    Voxels = npt.NDArray[np.float64]
 
 LPS = np.diag([-4.0, -4.0, 4.0, 1.0])
 PLACED = {"orientation": "known"}
@@ -58,7 +63,7 @@ def test_only_named_anatomy_tells_a_side_of_the_patient(
     assert named_side(prompt) == side
 
 
-def body(width: int = 48, middle: float = 23.5) -> np.ndarray:
+def body(width: int = 48, middle: float = 23.5) -> Voxels:
     """Return an elliptic body with a spine behind and two lungs, (width, 40, 12)."""
     x, y, _ = np.indices((width, 40, 12), dtype=float)
     x, y = (x - middle) / 20, (y - 20) / 15
@@ -68,7 +73,7 @@ def body(width: int = 48, middle: float = 23.5) -> np.ndarray:
     return voxels
 
 
-def placed(voxels: np.ndarray, affine: np.ndarray = LPS, **changes: Any) -> Image:
+def placed(voxels: Voxels, affine: Voxels = LPS, **changes: Any) -> Image:
     values = {"units": "mm", "facts": PLACED, **changes}
     return Image(voxels, affine, **values)
 
@@ -139,7 +144,7 @@ def test_an_axial_slice_has_a_midline(*, rgb: bool) -> None:
 
 
 def found(
-    masks: list[np.ndarray], prompts: list[str], midline: Midline | None
+    masks: list[Mask], prompts: list[str], midline: Midline | None
 ) -> Segmentation:
     probability = np.stack(masks).astype(np.float32)
     zeros = np.zeros_like(probability)
@@ -159,7 +164,7 @@ def found(
     )
 
 
-def columns(start: int, stop: int) -> np.ndarray:
+def columns(start: int, stop: int) -> Mask:
     mask = np.zeros((6, 100), bool)
     mask[2:4, start:stop] = True
     return mask
@@ -188,7 +193,7 @@ def test_a_result_beyond_the_midline_is_told(*, rightward: bool) -> None:
         (columns(44, 90), True),  # 84 %
     ],
 )
-def test_only_what_is_clear_is_told(mask: np.ndarray, *, is_told: bool) -> None:
+def test_only_what_is_clear_is_told(mask: Mask, *, is_told: bool) -> None:
     result = found([mask], ["left lung"], Midline(1, 49.5, rightward=True))
     assert bool(side_warnings(result)[0]) == is_told
 

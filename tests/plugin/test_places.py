@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from napari.components import ViewerModel
+from napari.utils.colormaps import ensure_colormap
 
 from napari_medvlseg.core.config import SegmentConfig
 from napari_medvlseg.plugin.frame import LayerFrame
@@ -231,3 +232,20 @@ def test_results_keep_the_place_in_the_patient() -> None:
             assert affine is not None
             np.testing.assert_allclose(affine @ [0, 0, 0, 1], known @ [*first, 1])
     assert layer.metadata[KEY] == entry  # the image's own are as they were
+
+
+def test_a_probability_near_nothing_hides_neither_image_nor_mask() -> None:
+    viewer = ViewerModel()
+    layer = viewer.add_image(noise(SHAPE[1:]))
+    made = {
+        one.metadata[KEY]["kind"]: one for one in run(viewer, layer, whole=True).layers
+    }
+    probability = made["probability"]
+    assert probability.blending == "translucent_no_depth"  # 3D: the mask has depth
+    colors = probability.colormap.map(np.linspace(0, 1, 21))
+    viridis = ensure_colormap("viridis")
+    np.testing.assert_allclose(
+        colors[1:], viridis.map(np.linspace(0, 1, 21))[1:], atol=0.01
+    )
+    assert colors[0, 3] == 0
+    assert viridis.map(np.zeros(1))[0, 3] == 1  # napari's own is as it was

@@ -226,8 +226,9 @@ class EdgeLabel(QWidget):
         self.setVisible(bool(text))
         self.update()
 
-    def paintEvent(self, _a0: QPaintEvent | None) -> None:  # noqa: N802 - Qt's name
+    def paintEvent(self, a0: QPaintEvent | None) -> None:  # noqa: N802 - Qt's name
         """Draw the outline, then the letters."""
+        super().paintEvent(a0)
         path = QPainterPath()
         metrics = QFontMetrics(self.font())
         path.addText(OUTLINE, OUTLINE + metrics.ascent(), self.font(), self.text)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image, Labels
-from napari.utils.colormaps import DirectLabelColormap
+from napari.utils.colormaps import Colormap, DirectLabelColormap, ensure_colormap
 
 from napari_medvlseg.core.palette import label_color
 from napari_medvlseg.plugin import layer_space
@@ -31,6 +31,7 @@ KEY = layer_space.KEY
 MASK = "mask"
 KINDS = (MASK, *MAPS)
 MASK_OPACITY = 0.6
+COLORS = 256
 MAX_NAME_CHARACTERS = 48
 
 
@@ -44,10 +45,13 @@ class MapStyle:
     unit: str
     blending: str
     opacity: float
+    clear_below: float = 0.0
 
 
 STYLES = {
-    "probability": MapStyle("probability", "viridis", 1.0, "", "translucent", 0.7),
+    "probability": MapStyle(
+        "probability", "viridis", 1.0, "", "translucent_no_depth", 0.7, 0.05
+    ),
     **{
         name: MapStyle(title, "magma", math.log(2), " nats", "additive", 0.8)
         for name, title in (
@@ -57,7 +61,11 @@ STYLES = {
         )
     },
 }
-"""Entropies are added to the image, which shows through where the model is certain."""
+"""Entropies are added to the image, which shows through where the model is certain.
+
+So it does where the probability is nearly 0: in 3D it would be behind a dark veil. Nor
+may the probability hide the mask's surface there: hence no depth.
+"""
 
 
 def is_result(layer: napari.layers.Layer) -> bool:
@@ -258,7 +266,7 @@ class Result:
         return Image(
             data,
             name=self._name(kind, number),
-            colormap=style.colormap,
+            colormap=_map_colormap(style),
             contrast_limits=(0, style.limit),
             blending=style.blending,
             opacity=style.opacity,
@@ -341,6 +349,18 @@ def _features(prompts: tuple[str, ...]) -> dict[str, list[Any]]:
         "index": list(range(len(prompts) + 1)),
         "prompt": ["background", *prompts],
     }
+
+
+def _map_colormap(style: MapStyle) -> Colormap:
+    """Return a map's colours, which fade out below a value if the style says so."""
+    colormap = ensure_colormap(style.colormap)
+    if not style.clear_below:
+        return colormap
+    values = np.linspace(0, style.limit, COLORS)
+    colors = colormap.map(values / style.limit)
+    colors[:, 3] = np.clip(values / style.clear_below, 0, 1)
+    # By a name of its own: napari would give another's new colours to every layer.
+    return Colormap(colors, name=f"{style.colormap}, clear at 0")
 
 
 def _label_colormap(count: int) -> DirectLabelColormap:
