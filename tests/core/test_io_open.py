@@ -163,8 +163,11 @@ def test_pages_of_a_tiff_are_what_tifffile_reads(
     shape = (4, 20, 24, 3) if rgb else (4, 20, 24)
     dtype = np.uint8 if rgb else np.uint16
     pages = np.random.default_rng(0).integers(0, 250, shape).astype(dtype)
-    colours = {"photometric": "rgb" if rgb else "minisblack"}
-    tifffile.imwrite(tmp_path / "stack.tif", pages, **colours, **TIFFS[kind])
+    choices: dict[str, Any] = {
+        "photometric": "rgb" if rgb else "minisblack",
+        **TIFFS[kind],
+    }
+    tifffile.imwrite(tmp_path / "stack.tif", pages, **choices)
     opened = open_image(tmp_path / "stack.tif")
     assert isinstance(opened.voxels, da.Array) == lazy
     assert opened.rgb == rgb

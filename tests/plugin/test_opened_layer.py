@@ -128,7 +128,7 @@ def test_a_picture_stays_flat_and_its_cut_lies_in_the_body() -> None:
     picture = opened_at(OBLIQUE, voxels=numbered(4, 5))
     layer = layer_of(picture)
     assert layer.ndim == 2
-    np.testing.assert_allclose(layer.scale, picture.spacing_mm)
+    assert tuple(layer.scale) == pytest.approx(picture.spacing_mm)
     assert tuple(layer.axis_labels) == ("row", "column")
     image = cut_layer(layer, dims_at(layer, (0, 0)), whole=False).read()
     np.testing.assert_allclose(image.affine, OBLIQUE, rtol=0, atol=1e-6)
@@ -230,7 +230,7 @@ def test_lazy_voxels_stay_lazy_and_few_are_looked_at() -> None:
 def test_contrast_follows_the_header_or_else_the_values(
     facts: Any, values: Any, limits: Any
 ) -> None:
-    voxels = np.linspace(*values, 10_201).reshape(101, 101)
+    voxels = np.linspace(values[0], values[1], 10_201).reshape(101, 101)
     opened = Opened(voxels=voxels, facts=facts)
     assert contrast_limits(opened) == pytest.approx(limits)
 

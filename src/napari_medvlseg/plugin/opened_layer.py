@@ -113,7 +113,7 @@ def _sample(voxels: Any) -> npt.NDArray[Any]:
         for place in sorted({round(place) for place in places})
     ]
     together = np.concatenate([np.asarray(one)[every].ravel() for one in pictures])
-    return together[np.isfinite(together)]
+    return np.asarray(together[np.isfinite(together)])
 
 
 def _is_in_body(opened: Opened) -> bool:

@@ -101,7 +101,6 @@ def _is_plain(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> bool:
         and len(axes) == 3
         and axes.endswith("YX")
         and "C" not in axes
-        and series.dtype is not None
         and np.dtype(series.dtype).kind in "uif"
         and tiff.pages.first.photometric in plain
         and (axes == series.axes or series.shape[-1] in (3, 4))
