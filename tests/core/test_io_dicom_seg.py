@@ -24,7 +24,7 @@ from napari_medvlseg.core.palette import label_color
 from napari_medvlseg.core.types import Image, Segmentation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     WriteDicom = Callable[..., pydicom.Dataset]
@@ -135,7 +135,7 @@ def corners_mm(position: Any, orientation: Any, spacing: Any) -> Array:
 
 
 def check_places(
-    file: Path, image: Image, expected: Array, positions: dict[tuple[str, int], Any]
+    file: Path, image: Image, expected: Array, positions: Mapping[Any, Any]
 ) -> None:
     """Compare each source frame with the image's slice at that place in mm."""
     seg = pydicom.dcmread(file)

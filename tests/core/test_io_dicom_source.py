@@ -62,7 +62,10 @@ def write_seg(
 def test_names_in_other_letters_survive(
     tmp_path: Path, write_dicom: WriteDicom
 ) -> None:
-    told = {"SpecificCharacterSet": "ISO_IR 144", "PatientName": "Петрова^Анна"}
+    told: dict[str, Any] = {
+        "SpecificCharacterSet": "ISO_IR 144",
+        "PatientName": "Петрова^Анна",
+    }
     series = write_series(write_dicom, tmp_path / "ct", **told)
     seg = write_seg(series, tmp_path / "out", ("опухоль", "εγκέφαλος"))
     assert seg.PatientName == "Петрова^Анна"
@@ -83,7 +86,7 @@ def test_a_file_that_lost_its_patient_can_be_referred_to(
 def test_a_date_or_time_that_is_none_is_left_out(
     tmp_path: Path, write_dicom: WriteDicom
 ) -> None:
-    told = {"StudyTime": "14:04:38", "StudyDate": "Doe", "StudyID": "7"}
+    told: dict[str, Any] = {"StudyTime": "14:04:38", "StudyDate": "Doe", "StudyID": "7"}
     with pydicom.config.disable_value_validation():
         series = write_series(write_dicom, tmp_path / "ct", **told)
     seg = write_seg(series, tmp_path / "out")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from napari_medvlseg.core.maps import Maps
+from napari_medvlseg.core.maps import Maps, slice_window
 from napari_medvlseg.core.uncertainty import binary_entropy
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ NAMES = (
 def filled(axis: int, probability: Map, entropy: Map) -> Maps:
     maps = Maps(len(probability), SHAPE, threshold=0.5, min_foreground=0.0)
     for index in range(SHAPE[axis]):
-        window = (*(slice(None),) * axis, index)
+        window = slice_window(axis, index)
         for row in range(len(probability)):
             maps.enter(row, window, probability[row][window], entropy[row][window])
         maps.label(window)

@@ -165,10 +165,11 @@ def test_slices_stream_in_as_they_are_and_the_last_step_is_smoothed(
 ) -> None:
     plain = segment(scan, PROMPTS, predictor, num_samples=1)
     config = SegmentConfig(num_samples=1, smooth_slices=6.0)
-    for step in segment_steps(scan, PROMPTS, predictor, config):
-        found = step.snapshot()
-        if step.done == 2:
-            first = found.probability[:, 0].copy()
+    steps = segment_steps(scan, PROMPTS, predictor, config)
+    step = next(step for step in steps if step.done == 2)
+    first = step.snapshot().probability[:, 0].copy()
+    *_, step = steps
+    found = step.snapshot()
     np.testing.assert_array_equal(first, plain.probability[:, 0])
     expected = gaussian_filter1d(plain.probability, 6.0 / 4.0, axis=1)
     np.testing.assert_allclose(found.probability, expected, atol=1e-6)

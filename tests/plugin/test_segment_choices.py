@@ -98,7 +98,7 @@ def test_channels_first_are_offered_as_colour(
     np.testing.assert_array_equal(mask.data[0], disc() > 120)
     viewer.add_image(np.zeros((3, 24, 32), np.uint8), name="three slices")
     assert not options.colours.isHidden()  # offered, but it may be a volume
-    assert options.colour is None
+    assert [options.colour] == [None]
     assert options.whole.isEnabled()
     viewer.add_image(disc())
     assert options.colours.isHidden()

@@ -84,7 +84,7 @@ class Maps:
         for values in (self.probability, self.expected_entropy):
             gaussian_filter1d(values, sigma, axis=axis + 1, output=values)
         for index in range(self.labels.shape[axis]):
-            window = (*(slice(None),) * axis, index)
+            window = slice_window(axis, index)
             for row in range(len(self.probability)):
                 at = (row, *window)
                 self.enter(row, window, self.probability[at], self.expected_entropy[at])
@@ -93,3 +93,8 @@ class Maps:
     def copy(self) -> Maps:
         """Return maps that later pictures and draws do not change."""
         return copy.deepcopy(self)
+
+
+def slice_window(axis: int, index: int) -> tuple[slice | int, ...]:
+    """Return the index of a slice across an axis."""
+    return (*[slice(None)] * axis, index)

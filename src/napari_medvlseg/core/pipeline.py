@@ -15,7 +15,7 @@ import numpy as np
 from napari_medvlseg.core.config import SegmentConfig
 from napari_medvlseg.core.errors import PromptError
 from napari_medvlseg.core.io.read import read
-from napari_medvlseg.core.maps import Maps
+from napari_medvlseg.core.maps import Maps, slice_window
 from napari_medvlseg.core.predictor import Predictor
 from napari_medvlseg.core.preprocess.intensity import choose_greys
 from napari_medvlseg.core.preprocess.resample import ModelGrid, on_grid
@@ -142,10 +142,7 @@ def _brought_back(
             threshold=found.threshold,
             min_foreground=found.min_foreground,
         )
-        windows = [
-            (*(slice(None),) * axis, index)
-            for index in range(image.spatial_shape[axis])
-        ]
+        windows = [slice_window(axis, k) for k in range(image.spatial_shape[axis])]
         for row in range(len(found.prompts)):
             probability = grid.to_native(found.probability[row])
             entropy = grid.to_native(found.expected_entropy[row])

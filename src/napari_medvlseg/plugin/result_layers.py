@@ -202,7 +202,7 @@ class Result:
         index = np.rint(np.asarray(data, float)).astype(int)
         if (index < 0).any() or (index >= self.mask.data.shape).any():
             return None
-        if not self.job.cut.holds(index):
+        if not self.job.cut.holds(index.tolist()):
             return None
         return tuple(int(index[axis]) for axis in self.job.cut.kept)
 
@@ -263,10 +263,11 @@ class Result:
             layer.events.paint.connect(self._on_painted)
             return layer
         style = STYLES[kind]
+        colormap: Any = _map_colormap(style)  # napari's hints know names only
         return Image(
             data,
             name=self._name(kind, number),
-            colormap=_map_colormap(style),
+            colormap=colormap,
             contrast_limits=(0, style.limit),
             blending=style.blending,
             opacity=style.opacity,

@@ -290,7 +290,7 @@ def _units_of(names: Iterable[str]) -> tuple[Any, ...]:
     """Return units by their names."""
     import pint
 
-    registry = pint.get_application_registry()
+    registry: Any = pint.get_application_registry()  # type: ignore[no-untyped-call]
     return tuple(registry.Unit(name) for name in names)
 
 

@@ -110,7 +110,8 @@ def _known() -> Mapping[str, tuple[str, str, str, str]]:
     """Return keywords for category, kind, region and side by what prompts say."""
     normal, abnormal = "AnatomicalStructure", "MorphologicallyAbnormalStructure"
     vessels = (normal, "BloodVessel", "Retina", "")
-    known = dict.fromkeys(("retinal vessels", "retinal blood vessels"), vessels)
+    known: dict[str, tuple[str, str, str, str]] = {}
+    known |= dict.fromkeys(("retinal vessels", "retinal blood vessels"), vessels)
     for kind, names in _CHANGES.items():
         known |= dict.fromkeys(names, (abnormal, kind, "", ""))
     for organ, names in _ORGANS.items():

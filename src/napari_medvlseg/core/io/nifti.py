@@ -203,10 +203,10 @@ def _voxels(header: nib.Nifti1Header, path: Path, shape: tuple[int, ...]) -> Arr
 def _real(voxels: Array, header: nib.Nifti1Header) -> Array:
     """Return voxels in this machine's byte order, scaled ones in single precision."""
     slope, intercept = header.get_slope_inter()
-    scaled = slope is not None and (slope, intercept) != (1, 0)
-    if scaled and voxels.dtype.kind in "iuf" and voxels.dtype.names is None:
+    slope = None if (slope, intercept) == (1, 0) else slope
+    if slope is not None and voxels.dtype.kind in "iuf" and voxels.dtype.names is None:
         voxels = np.multiply(voxels, slope, dtype=np.float32, casting="unsafe")
-        voxels += np.float32(intercept)
+        voxels += np.float32(intercept or 0)
     return voxels.astype(voxels.dtype.newbyteorder("="), copy=False)
 
 
