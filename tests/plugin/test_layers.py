@@ -133,8 +133,9 @@ def test_a_flat_image_lies_where_its_layer_does() -> None:
     assert image.units == "mm"
     assert image.spacing_mm == pytest.approx((0.5, 0.7))
     # right is the patient's left, down is inferior, as one looks at a patient
-    wanted = [[0, -0.7, 0, -4], [0, 0, 1, 0], [-0.5, 0, 0, -3], [0, 0, 0, 1]]
-    np.testing.assert_allclose(image.affine, np.array(wanted))
+    wanted = np.diag([0.0, 0, 0, 1])
+    wanted[:3] = [0, -0.7, 0, -4], [0, 0, 1, 0], [-0.5, 0, 0, -3]
+    np.testing.assert_allclose(image.affine, wanted)
 
 
 def test_other_lengths_become_millimetres() -> None:

@@ -242,10 +242,9 @@ def test_a_probability_near_nothing_hides_neither_image_nor_mask() -> None:
     }
     probability = made["probability"]
     assert probability.blending == "translucent_no_depth"  # 3D: the mask has depth
-    colors = probability.colormap.map(np.linspace(0, 1, 21))
+    values = np.linspace(0, 1, 11)
+    colors = probability.colormap.map(values)
     viridis = ensure_colormap("viridis")
-    np.testing.assert_allclose(
-        colors[1:], viridis.map(np.linspace(0, 1, 21))[1:], atol=0.01
-    )
+    np.testing.assert_allclose(colors[1:], viridis.map(values)[1:], atol=0.01)
     assert colors[0, 3] == 0
     assert viridis.map(np.zeros(1))[0, 3] == 1  # napari's own is as it was

@@ -90,7 +90,7 @@ def test_channels_first_are_offered_as_colour(
     labels = ("channel", "y", "x")
     viewer.add_image(np.stack([disc()] * 3), axis_labels=labels, name="photograph")
     assert not options.colours.isHidden()
-    assert options.colour == 0
+    assert options.colours.isChecked()
     assert not options.whole.isEnabled()
     assert run_and_wait(qtbot, dock, "bright blob")
     mask = dock.session.current.mask if dock.session.current else None
@@ -98,7 +98,7 @@ def test_channels_first_are_offered_as_colour(
     np.testing.assert_array_equal(mask.data[0], disc() > 120)
     viewer.add_image(np.zeros((3, 24, 32), np.uint8), name="three slices")
     assert not options.colours.isHidden()  # offered, but it may be a volume
-    assert [options.colour] == [None]
+    assert not options.colours.isChecked()
     assert options.whole.isEnabled()
     viewer.add_image(disc())
     assert options.colours.isHidden()

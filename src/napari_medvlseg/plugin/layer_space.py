@@ -58,7 +58,7 @@ def shown_index(
     """
     sliders = shown_order(layer.ndim, dims)[:-2]
     if not sliders:
-        return (0,) * int(layer.ndim)
+        return tuple(0 for _ in shape)
     position = np.zeros(layer.ndim + 1)
     position[-1] = 1
     point = np.asarray(dims.point, float)[-layer.ndim :]

@@ -218,6 +218,8 @@ class EdgeLabel(QWidget):
 
     def set_text(self, text: str) -> None:
         """Show letters; hide where there are none."""
+        if text == self.text:
+            return
         self.text = text
         self.setAccessibleName(text)
         metrics = QFontMetrics(self.font())
