@@ -24,7 +24,7 @@ NAMES = (
 def filled(axis: int, probability: Map, entropy: Map) -> Maps:
     maps = Maps(len(probability), SHAPE, threshold=0.5, min_foreground=0.0)
     for index in range(SHAPE[axis]):
-        window = (*(slice(None),) * axis, index)
+        window: tuple[slice | int, ...] = (*[slice(None)] * axis, index)
         for row in range(len(probability)):
             maps.enter(row, window, probability[row][window], entropy[row][window])
         maps.label(window)

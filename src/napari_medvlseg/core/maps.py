@@ -84,7 +84,7 @@ class Maps:
         for values in (self.probability, self.expected_entropy):
             gaussian_filter1d(values, sigma, axis=axis + 1, output=values)
         for index in range(self.labels.shape[axis]):
-            window = (*(slice(None),) * axis, index)
+            window: Window = (*[slice(None)] * axis, index)
             for row in range(len(self.probability)):
                 at = (row, *window)
                 self.enter(row, window, self.probability[at], self.expected_entropy[at])

@@ -141,9 +141,8 @@ def _brought_back(
             threshold=found.threshold,
             min_foreground=found.min_foreground,
         )
-        windows = [
-            (*(slice(None),) * axis, index)
-            for index in range(image.spatial_shape[axis])
+        windows: list[tuple[slice | int, ...]] = [
+            (*[slice(None)] * axis, index) for index in range(image.spatial_shape[axis])
         ]
         for row in range(len(found.prompts)):
             probability = grid.to_native(found.probability[row])
