@@ -72,8 +72,11 @@ def test_a_damaged_slice_counts_as_not_there(tmp_path: Path, damage: str) -> Non
     (path,) = tmp_path.glob(".scan*/*.npz")
     data = bytearray(path.read_bytes())
     data[200] ^= 255
-    half = bytes(data[: len(data) // 2])
-    contents = {"cut": half, "flipped": bytes(data), "empty": b""}
+    contents: dict[str, bytes] = {
+        "cut": bytes(data[: len(data) // 2]),
+        "flipped": bytes(data),
+        "empty": b"",
+    }
     path.write_bytes(contents[damage])
     assert kept.load(0) is None
 

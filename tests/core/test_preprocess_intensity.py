@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-def ct_slice(dtype: type = np.int16) -> npt.NDArray[Any]:
+def ct_slice(dtype: npt.DTypeLike = np.int16) -> npt.NDArray[Any]:
     values = np.linspace(-1024, 3071, 64 * 64).round().reshape(64, 64)
     return values.astype(dtype)
 
@@ -28,7 +28,7 @@ def ct_slice(dtype: type = np.int16) -> npt.NDArray[Any]:
 def test_a_window_makes_its_ends_black_and_white_and_its_level_grey() -> None:
     image = Image(np.array([[-2000, 0, 40, 60, 80, 3000]], np.int16))
     greys = choose_greys(image, "L40W80", "auto")
-    assert list(greys.limits) == [0, 80]
+    assert greys.limits == (0.0, 80.0)
     shown = to_network_range(image.voxels, greys.limits)[0, 0]
     assert shown.tolist() == [-1.0, -1.0, 0.0, 0.5, 1.0, 1.0]
 

@@ -165,17 +165,18 @@ def test_slices_stream_in_as_they_are_and_the_last_step_is_smoothed(
 ) -> None:
     plain = segment(scan, PROMPTS, predictor, num_samples=1)
     config = SegmentConfig(num_samples=1, smooth_slices=6.0)
-    steps = segment_steps(scan, PROMPTS, predictor, config)
-    step = next(step for step in steps if step.done == 2)
-    first = step.snapshot().probability[:, 0].copy()
-    *_, step = steps
-    found = step.snapshot()
-    np.testing.assert_array_equal(first, plain.probability[:, 0])
+    seen: list[tuple[int, npt.NDArray[np.float32]]] = []
+    for step in segment_steps(scan, PROMPTS, predictor, config):
+        found = step.snapshot()
+        seen.append((step.done, found.probability.copy()))
+    assert [done for done, _ in seen] == [2, 4, 6, 8, 10]
+    (_, first), (_, last) = seen[0], seen[-1]
+    np.testing.assert_array_equal(first[:, 0], plain.probability[:, 0])
     expected = gaussian_filter1d(plain.probability, 6.0 / 4.0, axis=1)
-    np.testing.assert_allclose(found.probability, expected, atol=1e-6)
-    assert found.provenance["smoothing"] == {"sigma": 6.0, "unit": "mm"}
+    np.testing.assert_allclose(last, expected, atol=1e-6)
     again = step.snapshot()
-    np.testing.assert_array_equal(again.probability, found.probability)
+    assert again.provenance["smoothing"] == {"sigma": 6.0, "unit": "mm"}
+    np.testing.assert_array_equal(again.probability, last)
     assert plain.provenance["smoothing"] is None
 
 

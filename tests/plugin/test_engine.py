@@ -38,7 +38,6 @@ def finish(engine: Engine, config: SegmentConfig = CONFIG) -> Segmentation:
 
 def test_a_cancelled_volume_is_gone_on_with(engine: Engine) -> None:
     whole = finish(engine)
-    assert not engine.can_go_on
     steps = engine(scan(), ["polyp"], "compact", CONFIG)
     while not bool(getattr(engine, "can_go_on")):  # noqa: B009 - mypy recalls it
         next(steps)

@@ -240,7 +240,10 @@ class Segmentation:
     @property
     def overlap_fraction(self) -> float:
         """Share of pixels that more than one prompt claims."""
-        claims = (self.probability > self.threshold).sum(axis=0)
+        if len(self.prompts) < 2:
+            return 0.0
+        # Small numbers: of a volume, the usual ones would fill half a gigabyte.
+        claims = (self.probability > self.threshold).sum(axis=0, dtype=np.uint16)
         return float((claims > 1).mean())
 
 
