@@ -15,9 +15,12 @@ from PIL import Image as Picture
 
 from napari_medvlseg.core.config import data_folder
 from napari_medvlseg.core.types import Image
+from tests.dicom_files import write_dicom_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    import pydicom
 
 GUARD = Path(__file__).parent / "no_network"
 
@@ -102,3 +105,9 @@ def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Picture.fromarray(picture).save(folder / "img" / f"{index}.png")
             Picture.fromarray(label).save(folder / "label" / f"{index}.png")
     return root
+
+
+@pytest.fixture(scope="session")
+def write_dicom() -> Callable[..., pydicom.Dataset]:
+    """Return a function that writes a DICOM file."""
+    return write_dicom_file

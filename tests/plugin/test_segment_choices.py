@@ -104,6 +104,7 @@ def test_channels_first_are_offered_as_colour(
     assert options.colours.isHidden()
 
 
+@pytest.mark.usefixtures("viewer_with_disc")
 def test_grey_values_and_smoothing_are_chosen_and_remembered(
     qtbot: QtBot,
     make_dock: Callable[..., SegmentWidget],

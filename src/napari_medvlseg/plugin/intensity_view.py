@@ -97,7 +97,7 @@ class IntensityView:
         row.addWidget(self.level)
         row.addWidget(self.width)
         row.addStretch()
-        self._label: QLabel = add_row(grid, "&Level, width", self._numbers)
+        self._label: QLabel = add_row(grid, "Level, &width", self._numbers)
         self._label.setBuddy(self.level)
 
     def _recall(self) -> None:

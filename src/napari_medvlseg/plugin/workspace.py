@@ -148,7 +148,7 @@ def restored_result(
         job,
         LayerFrame(
             **{name: np.array(frame[name], float) for name in FRAME},
-            units=_units_of(frame["units"]),
+            units=tuple(frame["units"]),
             axis_labels=tuple(frame["axis_labels"]),
             metadata={} if layer is None else dict(layer.metadata),
         ),
@@ -244,7 +244,7 @@ def _apply_look(layer: Any, image: SavedImage) -> None:
     layer.name = image.name
     for name in FRAME:
         setattr(layer, name, np.array(look[name], float))
-    layer.units = _units_of(look["units"])
+    layer.units = tuple(look["units"])
     layer.axis_labels = tuple(look["axis_labels"])
     if look["place"] is not None:
         layer.metadata = {**layer.metadata, KEY: look["place"]}
@@ -284,14 +284,6 @@ def _finest(layer: Any) -> Any:
 def _place_in(layers: Sequence[Any], wanted: Any) -> int:
     """Return where a layer stands; napari may wrap layers for plugins."""
     return next(number for number, layer in enumerate(layers) if layer == wanted)
-
-
-def _units_of(names: Iterable[str]) -> tuple[Any, ...]:
-    """Return units by their names."""
-    import pint
-
-    registry: Any = pint.get_application_registry()  # type: ignore[no-untyped-call]
-    return tuple(registry.Unit(name) for name in names)
 
 
 def _plain(value: Any) -> Any:

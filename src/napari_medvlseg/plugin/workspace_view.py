@@ -50,13 +50,13 @@ class WorkspaceView(QWidget):
         self._settings = settings
         self._worker: Worker | None = None
         self.save = named(
-            QPushButton("Sa&ve session …", self),
+            QPushButton("Save session …", self),
             "Save session",
             "Keep images (by reference), prompts, results, corrections and settings in "
             "a folder",
         )
         self.open = named(
-            QPushButton("&Open session …", self),
+            QPushButton("Open session …", self),
             "Open session",
             "Go on with a session that was saved",
         )
