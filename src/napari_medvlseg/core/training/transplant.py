@@ -65,7 +65,8 @@ def transplant(host: Sample, donor: Sample, generator: torch.Generator) -> Sampl
     mask = np.roll(donor.mask, shift, axis=1)
     image = np.roll(donor.image, shift, axis=1).astype(np.float32)
     near = np.asarray(ndimage.binary_dilation(mask, iterations=EDGE), np.bool_)
-    ring = ndimage.binary_dilation(near, iterations=RING) & ~near
+    far = np.asarray(ndimage.binary_dilation(near, iterations=RING), np.bool_)
+    ring = far & ~near
     gain = 1.0
     if ring.any():
         here, there = host.image[ring].mean(), image[ring].mean()
