@@ -13,6 +13,7 @@ import PIL.Image
 import pytest
 from napari.settings import get_settings
 from napari.utils.notifications import notification_manager
+from qtpy.QtWidgets import QApplication
 
 from napari_medvlseg.core.errors import GeometryError, UnsupportedFormatError
 from napari_medvlseg.plugin import reader as reader_module
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
 
 MANIFEST = Path(reader_module.__file__).parent.parent / "napari.yaml"
 VOLUME = np.arange(3 * 4 * 5, dtype=np.int16).reshape(3, 4, 5)
+
+
+@pytest.fixture(autouse=True)
+def _no_window_of_an_earlier_test() -> None:
+    """Hide what is still being closed: with a window the user would be asked."""
+    if QApplication.instance() is not None:
+        for widget in QApplication.topLevelWidgets():
+            widget.hide()
 
 
 @pytest.fixture(scope="module")
