@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from qtpy.compat import isalive
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -119,6 +120,9 @@ def choose_series(series: Sequence[Series]) -> list[Series]:
     """Ask which series to open; none if the user cancels."""
     dialog = SeriesDialog(series, QApplication.activeWindow())
     accepted = dialog.exec() == QDialog.DialogCode.Accepted
+    # Where napari was closed meanwhile, the dialog went with it.
+    if not isalive(dialog):  # type: ignore[no-untyped-call] - qtpy has no hints
+        return []
     chosen = dialog.chosen if accepted else []
     dialog.deleteLater()
     return chosen
