@@ -121,7 +121,7 @@ def choose_series(series: Sequence[Series]) -> list[Series]:
     dialog = SeriesDialog(series, QApplication.activeWindow())
     accepted = dialog.exec() == QDialog.DialogCode.Accepted
     # Where napari was closed meanwhile, the dialog went with it.
-    if not isalive(dialog):  # type: ignore[no-untyped-call] - qtpy has no hints
+    if not isalive(dialog):  # type: ignore[no-untyped-call]  # qtpy has no hints
         return []
     chosen = dialog.chosen if accepted else []
     dialog.deleteLater()
