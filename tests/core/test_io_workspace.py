@@ -24,7 +24,7 @@ from napari_medvlseg.core.io.workspace import (
     load_workspace,
     save_workspace,
 )
-from napari_medvlseg.core.types import Segmentation
+from napari_medvlseg.core.types import Midline, Segmentation
 
 
 def _segmentation() -> Segmentation:
@@ -47,6 +47,7 @@ def _segmentation() -> Segmentation:
         provenance={"model": "compact", "seed": 3, "versions": {"torch": "2"}},
         units="mm",
         doubtful_from=0.7,
+        midline=Midline(axis=0, index=1.5, rightward=True),
     )
 
 

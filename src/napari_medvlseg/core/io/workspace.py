@@ -11,7 +11,7 @@ import re
 import shutil
 import zipfile
 import zlib
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from os.path import relpath
 from pathlib import Path
 from tempfile import mkdtemp
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_medvlseg.core.errors import OutputError, UnsupportedFormatError
-from napari_medvlseg.core.types import Segmentation
+from napari_medvlseg.core.types import Midline, Segmentation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -290,6 +290,8 @@ def _result_told(result: SavedResult) -> dict[str, Any]:
         for field in fields(Segmentation)
         if field.name not in ARRAYS
     }
+    if result.segmentation.midline is not None:
+        plain["midline"] = asdict(result.segmentation.midline)
     return {"image": result.image, "job": dict(result.job), "segmentation": plain}
 
 
@@ -321,6 +323,8 @@ def _result_from(folder: Path, number: int, told: Mapping[str, Any]) -> SavedRes
         edited = arrays.get(EDITED)
     plain = dict(told["segmentation"])
     plain["prompts"] = tuple(plain["prompts"])
+    if plain.get("midline") is not None:
+        plain["midline"] = Midline(**plain["midline"])
     segmentation = Segmentation(**read, **plain)
     _check_arrays(segmentation, edited)
     return SavedResult(
