@@ -14,6 +14,7 @@ from napari_medvlseg.core.training.augment import (
     appearance_reach,
     aspect_range,
     draw_pose,
+    draw_transforms,
     mirror_words,
     shift_appearance,
     warp,
@@ -52,7 +53,8 @@ def test_the_turned_mask_is_where_the_turned_words_say(
     words: set[str] = set()
     for seed in range(8):
         generator = torch.Generator().manual_seed(seed)
-        moved_image, moved = warp(image, mask, [pose], 64, generator)
+        transforms = draw_transforms([pose], generator)
+        moved_image, moved = warp(image, mask, transforms, 64)
         inside = moved_image[0, 0][moved[0, 0] > 0]
         assert float(inside.mean()) > 0.7  # the mask moves with its picture
         words.update(describe(moved[0, 0].numpy() > 0.5).locations)
@@ -64,9 +66,8 @@ def test_outside_the_picture_is_black_and_unmarked() -> None:
     image, mask = warp(
         torch.ones(4, 3, 32, 32),
         ones,
-        [Pose(False, False)] * 4,
+        draw_transforms([Pose(False, False)] * 4, torch.Generator().manual_seed(0)),
         48,
-        torch.Generator().manual_seed(0),
     )
     assert image.shape == (4, 3, 48, 48)
     outside = image[:, :1] < -0.99
@@ -80,20 +81,32 @@ def test_pictures_are_stretched_only_as_far_as_they_may_be() -> None:
     disc = (x**2 + y**2 < 0.25).float().expand(40, 1, -1, -1)
     ratios = {}
     for most in (0.0, 0.5):
-        _, masks = warp(
-            torch.zeros(40, 3, 96, 96),
-            disc,
-            [Pose(False, False)] * 40,
-            96,
-            torch.Generator().manual_seed(3),
-            [most] * 40,
-        )
+        generator = torch.Generator().manual_seed(3)
+        poses = [Pose(False, False)] * 40
+        transforms = draw_transforms(poses, generator, [most] * 40)
+        _, masks = warp(torch.zeros(40, 3, 96, 96), disc, transforms, 96)
         height = masks.amax(dim=3).sum(dim=(1, 2))
         width = masks.amax(dim=2).sum(dim=(1, 2))
         ratios[most] = (width / height).log().numpy()
     assert np.abs(ratios[0.0]).max() < 0.06
     assert 0.3 < np.abs(ratios[0.5]).max() < 0.55
     assert ratios[0.5].min() < 0 < ratios[0.5].max()
+
+
+def test_a_window_may_be_enlarged_more() -> None:
+    """A square's width: as many times wider as asked for."""
+    square = torch.zeros(8, 1, 96, 96)
+    square[:, :, 40:56, 40:56] = 1
+    widths = []
+    for zoom in (1.0, 1.5):
+        generator = torch.Generator().manual_seed(3)
+        poses = [Pose(False, False)] * 8
+        transforms = draw_transforms(poses, generator, zooms=[zoom] * 8)
+        _, masks = warp(torch.zeros(8, 3, 96, 96), square, transforms, 96)
+        widths.append(masks.sum(dim=(1, 2, 3)).sqrt())
+    torch.testing.assert_close(
+        widths[1] / widths[0], torch.full((8,), 1.5), rtol=0.1, atol=0
+    )
 
 
 def test_ultrasound_is_stretched_more_than_other_pictures() -> None:

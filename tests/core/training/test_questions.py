@@ -17,7 +17,12 @@ from napari_medvlseg.core.training.questions import (
     further_question,
     true_question,
 )
-from napari_medvlseg.core.training.samples import epoch_order, load_samples, make_batch
+from napari_medvlseg.core.training.samples import (
+    epoch_order,
+    load_samples,
+    plan_batch,
+    render,
+)
 from napari_medvlseg.core.training.wording import ELSEWHERE, SYNONYMS, VAGUE, Dice
 
 
@@ -67,6 +72,9 @@ def test_a_normal_picture_is_mostly_asked_about_as_if_a_tumor_were_there() -> No
     assert not any("located in the" in prompt for prompt in prompts)
 
 
+NOTHING = ("no ", "there is no ", "without ")
+
+
 def test_further_questions_are_foreign_true_or_doubtful() -> None:
     dice, seen = _dice(), _seen("Kvasir")
     answers: dict[float, list[str]] = {0.0: [], 1.0: [], DOUBTFUL: []}
@@ -79,6 +87,10 @@ def test_further_questions_are_foreign_true_or_doubtful() -> None:
     others = set(ELSEWHERE)
     for name in MISMATCHED["Kvasir"]:
         others |= _names(name)
+    nothing = [p for p in foreign if p.startswith(NOTHING) or p.endswith("is absent")]
+    assert len(nothing) > 10
+    assert all(any(name in prompt for name in _names("polyp")) for prompt in nothing)
+    foreign = [prompt for prompt in foreign if prompt not in nothing]
     assert all(any(name in prompt for name in others) for prompt in foreign)
     wrong = [prompt for prompt in doubtful if "polyp" in prompt]
     assert wrong
@@ -112,13 +124,15 @@ def test_what_has_no_place_is_never_contradicted(dataset: str) -> None:
 
 def test_a_batch_asks_about_half_of_its_pictures_twice(tiny_set: Path) -> None:
     samples = load_samples(tiny_set / "Kvasir", "train") * 2
-    batch = make_batch(samples, 64, torch.Generator().manual_seed(0), 0.5)
+    generator = torch.Generator().manual_seed(0)
+    plan = plan_batch(samples, 64, generator, 0.5)
+    batch = render(plan, generator)
     assert batch.images.shape == (8, 3, 64, 64)
-    assert len(batch.prompts) == len(batch.masks) == len(batch.sided) == 12
-    assert batch.matched.tolist() == [True] * 8 + [False] * 4
-    assert len(set(batch.again.tolist())) == 4
-    assert not batch.sided.any()
-    for row, masked in zip(batch.again.tolist(), batch.masks[8:], strict=True):
+    assert len(plan.prompts) == len(batch.masks) == len(plan.sided) == 12
+    assert plan.matched.tolist() == [True] * 8 + [False] * 4
+    assert len(set(plan.again.tolist())) == 4
+    assert not plan.sided.any()
+    for row, masked in zip(plan.again.tolist(), batch.masks[8:], strict=True):
         inside = masked.amax()
         assert inside in (0, DOUBTFUL, 1)
         torch.testing.assert_close(masked, batch.masks[row] * inside)

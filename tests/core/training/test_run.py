@@ -17,9 +17,10 @@ from napari_medvlseg.core.bundle import model_card
 from napari_medvlseg.core.errors import CheckpointError, DatasetError
 from napari_medvlseg.core.models.build import build_network
 from napari_medvlseg.core.models.compact import Compact, CompactOutput, Pyramid
+from napari_medvlseg.core.training import run
 from napari_medvlseg.core.training.config import TrainConfig
 from napari_medvlseg.core.training.export import Blend, export_bundle
-from napari_medvlseg.core.training.run import CHECKPOINT, _Run, train_steps
+from napari_medvlseg.core.training.run import CHECKPOINT, train_steps
 from napari_medvlseg.core.training.samples import epoch_order, load_samples
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def test_a_run_can_start_from_a_bundle_fold_it_and_be_without_noise(
 ) -> None:
     """Nothing asks for noise, and what is saved fits the network it started from."""
     noise: list[tuple[int, ...]] = []
-    monkeypatch.setattr(_Run, "_noise", lambda _, shape: noise.append(shape))
+    monkeypatch.setattr(run, "_normal", lambda _, shape: noise.append(shape))
     choices = replace(CONFIG, start="compact", fold=True, draws=(0,), epochs=1)
     records = list(train_steps(tiny_set, tmp_path, choices))
     assert len(records) == 2

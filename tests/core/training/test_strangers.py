@@ -19,7 +19,8 @@ from napari_medvlseg.core.training.questions import (
 from napari_medvlseg.core.training.samples import (
     epoch_order,
     load_strangers,
-    make_batch,
+    plan_batch,
+    render,
 )
 from napari_medvlseg.core.training.wording import SYNONYMS, VAGUE, Dice
 
@@ -94,8 +95,9 @@ def test_they_match_no_prompt_and_come_up_as_often_as_their_weight_says(
     volumes: Path,
 ) -> None:
     samples = load_strangers(volumes, SETS, per_volume=2)
-    batch = make_batch(samples, 32, torch.Generator().manual_seed(0), 0.5)
-    assert not batch.matched.any()
-    assert not batch.masks.any()
+    generator = torch.Generator().manual_seed(0)
+    plan = plan_batch(samples, 32, generator, 0.5)
+    assert not plan.matched.any()
+    assert not render(plan, generator).masks.any()
     order = epoch_order(samples, {"CardiacCine": 0.5}, 0, 0, normal_weight=3.0)
     assert len(order) == 2

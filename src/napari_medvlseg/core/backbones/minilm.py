@@ -29,12 +29,14 @@ TEXT_DIM = 384
 
 
 class MiniLM:
-    """Tokenizer and network of all-MiniLM-L6-v2, frozen, in float32 on the CPU.
+    """Tokenizer and network of all-MiniLM-L6-v2, frozen, in float32.
 
     Parameters
     ----------
     folder : Path
         Holds ``model.safetensors`` and ``tokenizer.json``.
+    device : torch.device, optional
+        Where it computes; the CPU by default.
 
     Raises
     ------
@@ -42,7 +44,7 @@ class MiniLM:
         If a file is absent or is not the published one.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, device: torch.device | None = None) -> None:
         weights = _checked(folder / "model.safetensors", WEIGHTS_SHA256)
         self._tokenizer = Tokenizer.from_file(
             str(_checked(folder / "tokenizer.json", TOKENIZER_SHA256))
@@ -56,6 +58,8 @@ class MiniLM:
         self._network.load_state_dict(
             {name: x for name, x in state.items() if not name.startswith(unused)}
         )
+        self._device = device or torch.device("cpu")
+        self._network.to(self._device)
 
     def encode(self, prompt: str) -> Tensor:
         """Return the last hidden states (L, 384) of the prompt's L word pieces.
@@ -76,7 +80,7 @@ class MiniLM:
         lengths = torch.tensor([len(row) for row in ids])
         mask = torch.arange(longest) < lengths[:, None]
         with torch.inference_mode():
-            hidden = self._network(padded, mask)
+            hidden = self._network(padded.to(self._device), mask.to(self._device))
         return [
             states[: len(row)].clone() for states, row in zip(hidden, ids, strict=True)
         ]

@@ -7,7 +7,7 @@ attention in both directions. Symbols: B batch, L words, T = H W pixels, D chann
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -125,10 +125,13 @@ def _pooled_size(pixels: Tensor) -> tuple[int, int]:
     return min(height, POOLED_SIDE), min(width, POOLED_SIDE)
 
 
+@lru_cache(maxsize=32)
+@torch.inference_mode(mode=False)  # what is kept must serve training too
 def position_features(height: int, width: int, bands: int) -> Tensor:
     """Return Fourier features (4 bands, H, W) of pixel centres in [0, 1].
 
-    They let words such as "upper left" find their place, at any size.
+    They let words such as "upper left" find their place, at any size. The tensor is
+    kept for the next call: do not change it.
     """
     y = (torch.arange(height, dtype=torch.float32) + 0.5) / height
     x = (torch.arange(width, dtype=torch.float32) + 0.5) / width

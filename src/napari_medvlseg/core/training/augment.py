@@ -61,37 +61,33 @@ def appearance_reach(dataset: str) -> float:
     return ULTRASOUND_REACH if dataset in {"BUSI", "BUSBRA"} else 1.0
 
 
-def warp(
-    images: Tensor,
-    masks: Tensor,
-    poses: list[Pose],
-    size: int,
+def draw_transforms(
+    poses: Sequence[Pose],
     generator: torch.Generator,
     aspects: Sequence[float] = (),
-) -> tuple[Tensor, Tensor]:
-    """Turn over, rotate, scale, stretch and shift a batch, and resize it.
+    zooms: Sequence[float] = (),
+) -> Tensor:
+    """Turn over, rotate, scale, stretch and shift a batch.
 
     Parameters
     ----------
-    images : (B, 3, H, W)
-        In [-1, 1].
-    masks : (B, 1, H, W)
-        0 or 1.
     poses : B poses
-    size : int
-        Pixels a side of the result.
     generator : torch.Generator
     aspects : B floats, optional
         Largest logarithm of the stretch of each picture; 0 by default.
+    zooms : B floats, optional
+        By how much more each picture is enlarged; 1 by default.
 
     Returns
     -------
-    images, masks : (B, ., size, size)
+    (B, 2, 3)
+        From places in the result to places in the source, as `affine_grid` wants it.
     """
     count = len(poses)
     angle = (torch.rand(count, generator=generator) * 2 - 1) * MAX_TURN
     low, high = SCALES
     zoom = low + (high - low) * torch.rand(count, generator=generator)
+    zoom = zoom * torch.tensor(zooms or [1.0] * count)
     shift = (torch.rand(count, 2, generator=generator) * 2 - 1) * 2 * MAX_SHIFT
     flip_x = torch.tensor([-1.0 if pose.mirrored else 1.0 for pose in poses])
     flip_y = torch.tensor([-1.0 if pose.upended else 1.0 for pose in poses])
@@ -103,8 +99,31 @@ def warp(
         torch.stack([cos * x, -sin * x, shift[:, 0]], dim=1),
         torch.stack([sin * y, cos * y, shift[:, 1]], dim=1),
     )
+    return torch.stack(rows, dim=1)
+
+
+def warp(
+    images: Tensor, masks: Tensor, transforms: Tensor, size: int
+) -> tuple[Tensor, Tensor]:
+    """Resample a batch.
+
+    Parameters
+    ----------
+    images : (B, 3, H, W)
+        In [-1, 1].
+    masks : (B, 1, H, W)
+        0 or 1.
+    transforms : (B, 2, 3)
+        Of `draw_transforms`.
+    size : int
+        Pixels a side of the result.
+
+    Returns
+    -------
+    images, masks : (B, ., size, size)
+    """
     grid = functional.affine_grid(
-        torch.stack(rows, dim=1), [count, 1, size, size], align_corners=False
+        transforms, [len(transforms), 1, size, size], align_corners=False
     )
     both = torch.cat([images + 1, masks], dim=1)  # zeros outside are black
     warped = functional.grid_sample(both, grid, align_corners=False)
@@ -121,25 +140,29 @@ def shift_appearance(
     images : (B, 3, H, W)
         In [-1, 1].
     generator : torch.Generator
+        On the device of the pictures.
     reach : B floats, optional
         How far, for each picture; 1 by default.
     """
-    count = images.shape[0]
-    far = torch.tensor(reach or [1.0] * count)[:, None, None, None]
+    count, device = images.shape[0], images.device
+    far = torch.tensor(reach or [1.0] * count, device=device)[:, None, None, None]
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, device=device)
 
     def uniform(low: float, high: float, channels: int = 1) -> Tensor:
-        draw = torch.rand(count, channels, 1, 1, generator=generator)
+        draw = torch.rand(count, channels, 1, 1, generator=generator, device=device)
         return low + (high - low) * draw
 
     unit = ((images + 1) / 2).clamp(0, 1)
 
     def sometimes(share: float) -> Tensor:
-        return (torch.rand(count, 1, 1, 1, generator=generator) < share).float()
+        return (uniform(0, 1) < share).float()
 
     unit = unit ** uniform(0.65, 1.5) ** far
     balance = 1 + sometimes(0.7) * (uniform(0.9, 1.1, 3) - 1)
     unit = unit * uniform(0.75, 1.25) ** far * balance + uniform(-0.08, 0.08)
-    nodes = torch.randn(count, 1, GAIN_GRID, GAIN_GRID, generator=generator)
+    nodes = normal(count, 1, GAIN_GRID, GAIN_GRID)
     field = functional.interpolate(nodes, unit.shape[-2:], mode="bicubic")
     unit = unit * (sometimes(0.5) * 0.2 * far * field).exp()
     blurred = functional.avg_pool2d(
@@ -150,8 +173,8 @@ def shift_appearance(
     coarse = functional.avg_pool2d(unit, 2)
     coarse = functional.interpolate(coarse, unit.shape[-2:], mode="bilinear")
     unit = torch.lerp(unit, coarse, sometimes(0.2))
-    grains = torch.randn(count, 1, *coarse.shape[-2:], generator=generator)
+    grains = normal(count, 1, *coarse.shape[-2:])
     unit = unit * (1 + sometimes(0.3) * uniform(0.0, 0.15) * far * grains)
     strength = uniform(0.0, 0.03)
-    unit = unit + strength * torch.randn(unit.shape, generator=generator)
+    unit = unit + strength * normal(*unit.shape)
     return unit.clamp(0, 1) * 2 - 1

@@ -12,7 +12,7 @@ class TrainConfig:
 
     start: str = ""
     """A bundle whose weights to start from; without one, ImageNet's for the encoder."""
-    epochs: int = 12
+    epochs: int = 50
     """Passes over the (weighted) data."""
     batch_size: int = 16
     """Images a step."""
@@ -20,9 +20,9 @@ class TrainConfig:
     """Peak of the one-cycle schedule for the new layers (AdamW)."""
     encoder_rate: float = 0.4
     """The pretrained encoder's share of the learning rate."""
-    where_rate: float = 30.0
+    where_rate: float = 20.0
     """Share of the learning rate for the words' places, which start at nothing."""
-    weight_decay: float = 1e-4
+    weight_decay: float = 0.02
     """AdamW's."""
     contrastive_weight: float = 0.1
     """Of MedCLIPSeg's soft contrastive loss (its lambda)."""
@@ -35,10 +35,12 @@ class TrainConfig:
     words, with a wrong place or in words that mean nothing."""
     normal_weight: float = 2.0
     """How much more often pictures come up that show nothing to find."""
-    transplants: float = 0.4
-    """Share of the healthy ultrasound pictures that get a lesion of another one."""
     healthy_pieces: float = 0.1
-    """Share of the others of which a piece without the lesion is cut."""
+    """Share of the ultrasound pictures with a lesion of which a piece without it is
+    cut."""
+    borrowed_styles: float = 0.3
+    """Share of the ultrasound pictures that get the shading or the histogram of
+    another one."""
     fold: bool = False
     """Whether batch normalisation keeps its statistics: quicker, and good for small
     batches, but for a model that has learnt them."""
@@ -48,16 +50,16 @@ class TrainConfig:
     """Slices of each."""
     side_weight: float = 4.0
     """Loss weight of questions that only the word left or right decides."""
-    sizes: tuple[int, ...] = (192,) * 6 + (224,) * 6 + (256,) * 8
+    sizes: tuple[int, ...] = (224, 256, 288, 256) * 25
     """Input sizes in pixels, each for an equal part of the run."""
-    average_decay: float = 0.995
+    average_decay: float = 0.998
     """Of the running average of the weights that is saved, a step."""
     noise_form: str = "shared"
     """How draws differ: all tokens move together, each by itself (as in MedCLIPSeg), by
     dropout, or not at all."""
     dropout: float = 0.1
     """Of the values, if that is how draws differ."""
-    draws: tuple[int, ...] = (1, 1, 1, 1, 1, 2)
+    draws: tuple[int, ...] = (0, 0, 0, 0, 2)
     """Draws of each picture a step, each for an equal part of the run; where there are
     several, the loss judges their mean probability, so that doubt may pay. 0 is one
     pass without noise."""
@@ -65,16 +67,22 @@ class TrainConfig:
     """Of initial weights, order, augmentation, prompts and noise."""
     threads: int = 0
     """CPU threads; 0 is torch's own choice."""
+    device: str = "cpu"
+    """``cpu`` or ``cuda``."""
+    workers: int = 0
+    """Processes that prepare the steps to come; 0 is this one."""
+    encoder_drop: float = 0.1
+    """Chance that a block of the encoder is left out of a step (stochastic depth)."""
     weights: dict[str, float] = field(
         default_factory=lambda: {
-            "BUSI": 1.2,
-            "Kvasir": 1.1,
-            "ISIC": 0.45,
-            "BrainTumorT1C": 1.2,
-            "ChestXrayLungs": 0.45,
-            "Nuclei": 0.35,
-            "WhiteBloodCells": 0.7,
-            "RetinaVessels": 6.0,
+            "BUSI": 1.8,
+            "Kvasir": 1.5,
+            "ISIC": 0.9,
+            "BrainTumorT1C": 2.0,
+            "ChestXrayLungs": 0.2,
+            "Nuclei": 0.6,
+            "WhiteBloodCells": 0.5,
+            "RetinaVessels": 10.0,
             "CardiacCine": 0.5,
             "Hippocampus": 0.2,
         }

@@ -19,6 +19,7 @@ from napari_medvlseg.core.training.wording import (
     Dice,
     any_name,
     foreign_prompt,
+    negated_prompt,
     paraphrase,
     unknown_prompt,
 )
@@ -41,8 +42,8 @@ SHEET_SHARE_OF_NORMAL = 0.2
 DESIGNS = ("original", "missing_location", "underdescriptive", "class_name")
 DESIGN_SHARES = (0.2, 0.1, 0.15, 0.25)
 """Of the other prompts, written from the changed mask; the rest are paraphrases."""
-REWORDED, CONTRADICTORY, UNKNOWN = 1, 2, 3
-KIND_SHARES = (0.6, 0.1, 0.15, 0.15)
+REWORDED, CONTRADICTORY, UNKNOWN, NEGATED = 1, 2, 3, 4
+KIND_SHARES = (0.55, 0.1, 0.15, 0.15, 0.05)
 """Of the further questions: foreign ones, and the kinds above."""
 DOUBTFUL = 0.5
 """What to answer inside the mask where the words leave open whether it is meant."""
@@ -91,19 +92,27 @@ def true_question(seen: Seen, dice: Dice) -> Question:
 
 
 def further_question(seen: Seen, dice: Dice) -> Question:
-    """Ask for something else, or for the same in a doubtful way."""
+    """Ask for something else, for nothing, or for the same in a doubtful way."""
     shares = torch.tensor(KIND_SHARES)
     kind = int(torch.multinomial(shares, 1, generator=dice.generator))
     if kind == REWORDED and not seen.case.absent:
         return Question(_written_prompt(seen, dice), 1.0)
+    if kind == NEGATED:
+        return Question(negated_prompt(seen.info, dice), 0.0)
+    doubtful = _doubtful_prompt(seen, kind, dice)
+    if doubtful is not None:
+        return Question(doubtful, DOUBTFUL)
+    return Question(_foreign_prompt(seen, dice), 0.0)
+
+
+def _doubtful_prompt(seen: Seen, kind: int, dice: Dice) -> str | None:
+    """Word what leaves open whether the marked is meant; None for other kinds."""
     if kind == CONTRADICTORY:
-        wrong = _contradictory_prompt(seen, dice)
-        if wrong is not None:
-            return Question(wrong, DOUBTFUL)
+        return _contradictory_prompt(seen, dice)
     if kind == UNKNOWN:
         attributes = describe(seen.mask, seen.picture)
-        return Question(unknown_prompt(attributes, seen.info, dice), DOUBTFUL)
-    return Question(_foreign_prompt(seen, dice), 0.0)
+        return unknown_prompt(attributes, seen.info, dice)
+    return None
 
 
 def _written_prompt(seen: Seen, dice: Dice) -> str:

@@ -6,20 +6,23 @@ import copy
 import json
 import math
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.data import DataLoader
 
 from napari_medvlseg.core.backbones.efficientnet import load_imagenet_weights
-from napari_medvlseg.core.backbones.minilm import TEXT_DIM, MiniLM, find_minilm
+from napari_medvlseg.core.backbones.minilm import MiniLM, find_minilm
 from napari_medvlseg.core.bundle import model_card
 from napari_medvlseg.core.datasets import find_sets, splits_of
 from napari_medvlseg.core.errors import CheckpointError, DatasetError
 from napari_medvlseg.core.models.build import build_network
 from napari_medvlseg.core.models.compact import Compact, CompactConfig
 from napari_medvlseg.core.models.probabilistic_attention import zero_noise
+from napari_medvlseg.core.training.depth import leave_out_blocks
 from napari_medvlseg.core.training.fold import depthwise_in_float32, fold_statistics
 from napari_medvlseg.core.training.log import TrainingLog
 from napari_medvlseg.core.training.losses import (
@@ -27,23 +30,21 @@ from napari_medvlseg.core.training.losses import (
     segmentation_loss,
     soft_contrastive_loss,
 )
+from napari_medvlseg.core.training.plans import Plans, part_of_run, step_seed
 from napari_medvlseg.core.training.samples import (
     Sample,
-    batches,
-    epoch_order,
     load_samples,
     load_strangers,
-    make_batch,
+    render,
 )
-from napari_medvlseg.core.training.transplant import donors_of, vary
 from napari_medvlseg.core.training.validate import validation_dsc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from napari_medvlseg.core.training.config import TrainConfig
-    from napari_medvlseg.core.training.samples import Batch
+    from napari_medvlseg.core.training.samples import Batch, Plan
 
 CHECKPOINT = "checkpoint.pt"
 SAVE_EVERY = 50
@@ -102,30 +103,30 @@ class _Run:
 
     def __init__(self, data: Path, output: Path, config: TrainConfig) -> None:
         self.config = config
+        self.device = torch.device(config.device)
         self.output = output
         output.mkdir(parents=True, exist_ok=True)
-        self.train, self.validation = _load(data)
-        self.train += load_strangers(
-            data, config.strangers, config.strangers_per_volume
-        )
-        self.donors = donors_of(self.train)
-        self.text = _TextCache()
+        train, self.validation = _load(data)
+        train += load_strangers(data, config.strangers, config.strangers_per_volume)
+        self.plans = Plans(train, config)
+        self.total_steps = self.plans.steps_per_epoch * config.epochs
+        self.text = _TextCache(self.device)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(config.seed)
             network = CompactConfig(
                 noise_form=config.noise_form, dropout=config.dropout
             )
-            self.model = Compact(network).to(memory_format=torch.channels_last)
-        load_imagenet_weights(self.model.encoder)
+            model = Compact(network)
+        load_imagenet_weights(model.encoder)
         if config.start:
-            self.model.load_state_dict(_weights_of(config.start))
+            model.load_state_dict(_weights_of(config.start))
+        self.model = model.to(self.device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model).requires_grad_(requires_grad=False)
+        self.left_out = leave_out_blocks(self.model.encoder, config.encoder_drop)
         if config.fold:
             fold_statistics(self.model)
-        depthwise_in_float32(self.model)
-        order = self._order(0)
-        self.steps_per_epoch = len(order) // config.batch_size
-        self.total_steps = self.steps_per_epoch * config.epochs
+        if self.device.type == "cpu":
+            depthwise_in_float32(self.model)
         self.optimizer = _optimizer(self.model, config)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer,
@@ -133,48 +134,48 @@ class _Run:
             total_steps=self.total_steps + 1,
             pct_start=0.15,
         )
-        self.generator = torch.Generator().manual_seed(config.seed)
         self.step = 0
         self.log = TrainingLog(output)
 
     def steps(self) -> Iterator[Record]:
         """Train to the end, saving on the way."""
-        while self.step < self.total_steps:
-            epoch = self.step // self.steps_per_epoch
-            order = self._order(epoch)
-            todo = list(batches(self.train, order, self.config.batch_size))
-            for chosen in todo[self.step % self.steps_per_epoch :]:
-                loss = self._one_step(chosen)
-                done = self.step % self.steps_per_epoch == 0
-                dsc = self._validate() if done else None
-                self.log.add(self.step, epoch, loss, dsc)
-                if done or self.step % SAVE_EVERY == 0:
-                    self.save()
-                yield Record(
-                    step=self.step,
-                    total_steps=self.total_steps,
-                    epoch=epoch,
-                    loss=loss,
-                    validation=dsc,
-                )
+        per_epoch = self.plans.steps_per_epoch
+        for plan in self._prepared():
+            epoch = self.step // per_epoch
+            loss = self._one_step(plan)
+            done = self.step % per_epoch == 0
+            dsc = self._validate() if done else None
+            self.log.add(self.step, epoch, loss, dsc)
+            if done or self.step % SAVE_EVERY == 0:
+                self.save()
+            yield Record(
+                step=self.step,
+                total_steps=self.total_steps,
+                epoch=epoch,
+                loss=loss,
+                validation=dsc,
+            )
 
-    def _order(self, epoch: int) -> list[int]:
-        """Return which cases an epoch shows."""
-        config = self.config
-        return epoch_order(
-            self.train, config.weights, config.seed, epoch, config.normal_weight
+    def _prepared(self) -> Iterable[Plan]:
+        """Prepare the steps to come, in other processes if there are any."""
+        return DataLoader(
+            self.plans,
+            batch_size=None,
+            sampler=range(self.step, self.total_steps),
+            num_workers=self.config.workers,
+            pin_memory=self.device.type == "cuda",
         )
 
-    def _one_step(self, chosen: list[Sample]) -> float:
+    def _one_step(self, plan: Plan) -> float:
         """Take one step of the optimiser and return the loss."""
-        config = self.config
-        shares = config.transplants, config.healthy_pieces
-        varied = vary(chosen, self.donors, shares, self.generator)
-        batch = make_batch(
-            varied, self._now(config.sizes), self.generator, config.further_questions
+        generator = torch.Generator(self.device).manual_seed(
+            step_seed(self.config.seed, self.step, "appearance and noise")
         )
+        draws = part_of_run(self.config.draws, self.step, self.total_steps)
+        for block in self.left_out:
+            block.generator = generator
         _train_mode(self.model)
-        loss = self._loss(batch, self._now(config.draws))
+        loss = self._loss(render(plan, generator), draws, generator)
         self.optimizer.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
@@ -185,28 +186,30 @@ class _Run:
         self._update_average()
         return float(loss.detach())
 
-    def _now(self, phases: tuple[int, ...]) -> int:
-        """Return the entry of this part of the run."""
-        return phases[min(len(phases) * self.step // self.total_steps, len(phases) - 1)]
-
-    def _loss(self, batch: Batch, draws: int) -> Tensor:
+    def _loss(self, batch: Batch, draws: int, generator: torch.Generator) -> Tensor:
         """Return the training loss of a batch."""
-        hidden, mask = self.text.padded(batch.prompts)
+        plan = batch.plan
+        hidden, mask = self.text.padded(plan.prompts)
         images = batch.images.contiguous(memory_format=torch.channels_last)
-        noise, draws = (self._noise, draws) if draws else (zero_noise, 1)
-        with torch.autocast("cpu", torch.bfloat16):
+        noise = partial(_normal, generator) if draws else zero_noise
+        draws = max(draws, 1)
+        with torch.autocast(self.device.type, torch.bfloat16):
             pyramid = self.model.encode_image(images)
-            pyramid = pyramid.and_again(batch.again).repeat(draws)
+            again = plan.again.to(self.device)
+            pyramid = pyramid.and_again(again).repeat(draws)
             words = self.model.encode_words(hidden).repeat(draws, 1, 1)
             output = self.model.draw(pyramid, words, mask.repeat(draws, 1), noise)
         logits = mixture_logits(output.logits.float().unflatten(0, (draws, -1)))
         logits = functional.interpolate(logits, batch.masks.shape[-2:], mode="bilinear")
-        weight = 1 + (self.config.side_weight - 1) * batch.sided.float()
+        weight = 1 + (self.config.side_weight - 1) * plan.sided.float()
         loss = segmentation_loss(
-            logits, batch.masks, weight, self.config.likelihood_weight
+            logits,
+            batch.masks,
+            weight.to(self.device),
+            self.config.likelihood_weight,
         )
-        if int(batch.matched.sum()) > 1:
-            matched = batch.matched.nonzero()[:, 0]  # of the first draw
+        matched = plan.matched.nonzero()[:, 0].to(self.device)  # of the first draw
+        if len(matched) > 1:
             agreement = soft_contrastive_loss(
                 output.vision_embedding.float()[matched],
                 output.text_embedding.float()[matched],
@@ -215,20 +218,19 @@ class _Run:
             loss = loss + self.config.contrastive_weight * agreement
         return loss
 
-    def _noise(self, shape: tuple[int, ...]) -> Tensor:
-        """Draw from the run's own generator."""
-        return torch.randn(shape, generator=self.generator)
-
     def _update_average(self) -> None:
         """Move the averaged weights towards the current ones, soon at first."""
         decay = min(self.config.average_decay, self.step / (self.step + 10))
         current = self.model.state_dict()
-        with torch.no_grad():
-            for name, value in self.average.state_dict().items():
-                if value.dtype.is_floating_point:
-                    value.lerp_(current[name], 1 - decay)
-                else:
-                    value.copy_(current[name])
+        ours: list[Tensor] = []
+        theirs: list[Tensor] = []
+        for name, value in self.average.state_dict().items():
+            if value.dtype.is_floating_point:
+                ours.append(value)
+                theirs.append(current[name])
+            else:
+                value.copy_(current[name])
+        torch._foreach_lerp_(ours, theirs, 1 - decay)
 
     def _validate(self) -> dict[str, float]:
         """Return the mean DSC of each set with the averaged weights, without noise."""
@@ -246,7 +248,6 @@ class _Run:
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
-            "generator": self.generator.get_state(),
             "log": self.log.rows,
         }
         partial = self.output / f"{CHECKPOINT}.partial"
@@ -261,7 +262,7 @@ class _Run:
         path = self.output / CHECKPOINT
         if not path.is_file():
             return
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location=self.device, weights_only=True)
         if state["config"] != self.config.to_dict():
             msg = (
                 f"{path}: expected a run of the same configuration, got another; "
@@ -272,7 +273,6 @@ class _Run:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        self.generator.set_state(state["generator"])
         self.step = int(state["step"])
         self.log.rows = state["log"]
 
@@ -280,8 +280,8 @@ class _Run:
 class _TextCache:
     """Word vectors by prompt: the text encoder is frozen."""
 
-    def __init__(self) -> None:
-        self.encoder = MiniLM(find_minilm())
+    def __init__(self, device: torch.device) -> None:
+        self.encoder = MiniLM(find_minilm(), device)
         self.known: dict[str, Tensor] = {}
 
     def padded(self, prompts: list[str]) -> tuple[Tensor, Tensor]:
@@ -295,12 +295,16 @@ class _TextCache:
             self.known.update(zip(new, vectors, strict=True))
         words = [self.known[prompt].float() for prompt in prompts]
         longest = -(-max(len(w) for w in words) // WORDS_STEP) * WORDS_STEP
-        hidden = torch.zeros(len(words), longest, TEXT_DIM)
-        mask = torch.zeros(len(words), longest, dtype=torch.bool)
-        for row, vectors_of in enumerate(words):
-            hidden[row, : len(vectors_of)] = vectors_of
-            mask[row, : len(vectors_of)] = True
-        return hidden, mask
+        padded = nn.utils.rnn.pad_sequence(words, batch_first=True)
+        hidden = functional.pad(padded, (0, 0, 0, longest - padded.shape[1]))
+        lengths = torch.tensor([len(each) for each in words])
+        mask = torch.arange(longest) < lengths[:, None]
+        return hidden, mask.to(hidden.device)
+
+
+def _normal(generator: torch.Generator, shape: tuple[int, ...]) -> Tensor:
+    """Draw standard normal noise on the device of the generator."""
+    return torch.randn(shape, generator=generator, device=generator.device)
 
 
 def _load(data: Path) -> tuple[list[Sample], dict[str, list[Sample]]]:
@@ -337,7 +341,8 @@ def _optimizer(model: Compact, config: TrainConfig) -> torch.optim.Optimizer:
                 "weight_decay": config.weight_decay if decay else 0.0,
             }
             for (rate, decay), parameters in groups.items()
-        ]
+        ],
+        fused=config.device == "cuda",
     )
 
 

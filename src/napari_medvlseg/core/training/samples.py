@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,13 +12,13 @@ from torch.nn import functional
 from napari_medvlseg.core.captions import names_a_side
 from napari_medvlseg.core.datasets import list_cases
 from napari_medvlseg.core.io.read import read
-from napari_medvlseg.core.preprocess.pixels import to_network_range
 from napari_medvlseg.core.training.augment import (
     UPRIGHT,
     Pose,
     appearance_reach,
     aspect_range,
     draw_pose,
+    draw_transforms,
     shift_appearance,
     warp,
 )
@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 
     from napari_medvlseg.core.datasets import Case
 
-STORED_SIZE = 256
+INPUT_SIZE = 288
+"""Pixels a side of what the trained model is given."""
+STORED_SIZE = 320
 """Pixels a side at which pictures wait in memory."""
 TILED = frozenset({"RetinaVessels"})
 """Sets that are learnt from windows of full resolution."""
@@ -57,21 +59,46 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """What a training step sees."""
+class Plan:
+    """A training step as it is prepared: what remains is work for an accelerator."""
 
-    images: Tensor
-    """(N, 3, size, size) in [-1, 1]."""
+    pictures: Tensor
+    """(N, 3, H, W) uint8"""
+    regions: Tensor
+    """(N, 1, H, W) bool: what is marked."""
+    transforms: Tensor
+    """(N, 2, 3): how each is warped."""
+    reach: list[float]
+    """N: how far each picture's appearance is changed."""
+    size: int
+    """Pixels a side of the images."""
     again: Tensor
     """(B - N,) long: which pictures the questions after the first N are about."""
-    masks: Tensor
-    """(B, 1, size, size): the probability to answer."""
+    inside: Tensor
+    """(B,): the probability to answer inside the mask."""
     prompts: list[str]
     """B questions."""
     matched: Tensor
     """(B,) bool: whether the prompt is the picture's true one."""
     sided: Tensor
     """(B,) bool: whether only the word left or right decides the answer."""
+
+    def pin_memory(self) -> Plan:
+        """Move what is large to where an accelerator fetches it quicker."""
+        pictures, regions = self.pictures.pin_memory(), self.regions.pin_memory()
+        return replace(self, pictures=pictures, regions=regions)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a training step sees."""
+
+    images: Tensor
+    """(N, 3, size, size) in [-1, 1]."""
+    masks: Tensor
+    """(B, 1, size, size): the probability to answer."""
+    plan: Plan
+    """What was asked."""
 
 
 def load_samples(root: Path, split: str) -> list[Sample]:
@@ -139,13 +166,13 @@ def batches(
         yield [samples[i] for i in order[start : start + batch_size]]
 
 
-def make_batch(
+def plan_batch(
     chosen: list[Sample],
     size: int,
     generator: torch.Generator,
     further_questions: float = 0.0,
-) -> Batch:
-    """Augment pictures and masks, and word one or two questions about each.
+) -> Plan:
+    """Choose how pictures change, and word one or two questions about each.
 
     Parameters
     ----------
@@ -157,17 +184,22 @@ def make_batch(
         Share of the pictures that are asked about twice.
     """
     cut = [_window(sample, generator) for sample in chosen]
-    images = torch.stack([to_network_range(image) for image, _ in cut])
-    masks = torch.stack([torch.from_numpy(mask)[None].float() for _, mask in cut])
+    pictures = torch.stack([torch.from_numpy(p).permute(2, 0, 1) for p, _ in cut])
+    regions = torch.stack([torch.from_numpy(mask)[None] for _, mask in cut])
     names = [sample.case.dataset for sample in chosen]
     poses = [draw_pose(generator, upright=name in UPRIGHT) for name in names]
     poses = [_keep_laterality(s, pose) for s, pose in zip(chosen, poses, strict=True)]
     aspects = [aspect_range(name) for name in names]
-    images, masks = warp(images, masks, poses, size, generator, aspects)
-    reach = [appearance_reach(name) for name in names]
-    images = shift_appearance(images, generator, reach)
+    # Windows of full resolution are not shrunk as whole pictures are.
+    zooms = [STORED_SIZE / size if name in TILED else 1.0 for name in names]
+    transforms = draw_transforms(poses, generator, aspects, zooms)
     dice = Dice(generator)
-    seen = [_seen(*case) for case in zip(chosen, images, masks, poses, strict=True)]
+    # Measured at half size: quicker, the same words.
+    half = np.s_[..., ::2, ::2]
+    images, masks = warp(
+        _unit(pictures[half]), regions[half].float(), transforms, size // 2
+    )
+    seen = [_seen(*each) for each in zip(chosen, images, masks, poses, strict=True)]
     first = [true_question(each, dice) for each in seen]
     # As many in each step: convolutions are prepared for each size of a batch anew.
     order = torch.randperm(len(chosen), generator=generator).tolist()
@@ -177,21 +209,49 @@ def make_batch(
     inside = torch.tensor([question.inside for question in (*first, *second)])
     absent = torch.tensor([sample.case.absent for sample in chosen])
     sided = [names_a_side(chosen[i].case.info.class_name) for i in rows.tolist()]
-    return Batch(
-        images=images,
+    return Plan(
+        pictures=pictures,
+        regions=regions,
+        transforms=transforms,
+        reach=[appearance_reach(name) for name in names],
+        size=size,
         again=rows[len(chosen) :],
-        masks=masks[rows] * inside[:, None, None, None],
+        inside=inside,
         prompts=[question.prompt for question in (*first, *second)],
         matched=(torch.arange(len(rows)) < len(chosen)) & ~absent[rows],
         sided=torch.tensor(sided) & (inside == 1),
     )
 
 
+def render(plan: Plan, generator: torch.Generator) -> Batch:
+    """Carry a plan out on the device of the generator.
+
+    Parameters
+    ----------
+    plan : Plan
+    generator : torch.Generator
+        For the appearance.
+    """
+    device = generator.device
+    pictures = plan.pictures.to(device, non_blocking=True)
+    regions = plan.regions.to(device, non_blocking=True).float()
+    transforms = plan.transforms.to(device)
+    images, masks = warp(_unit(pictures), regions, transforms, plan.size)
+    images = shift_appearance(images, generator, plan.reach)
+    masks = torch.cat([masks, masks[plan.again.to(device)]])
+    masks = masks * plan.inside.to(device)[:, None, None, None]
+    return Batch(images, masks, plan)
+
+
+def _unit(pictures: Tensor) -> Tensor:
+    """Bytes to [-1, 1]."""
+    return pictures.float() / 127.5 - 1
+
+
 def _seen(sample: Sample, image: Tensor, mask: Tensor, pose: Pose) -> Seen:
-    """Measure at half size: quicker, the same words."""
-    half = mask[0, ::2, ::2].numpy() > 0.5
-    picture = ((image[:, ::2, ::2] + 1) * 127.5).byte().permute(1, 2, 0).numpy()
-    return Seen(sample.case, half, picture, pose)
+    """Turn tensors into what words are found for."""
+    picture = ((image + 1) * 127.5).byte().permute(1, 2, 0).numpy()
+    return Seen(sample.case, mask[0].numpy() > 0.5, picture, pose)
 
 
 def _keep_laterality(sample: Sample, pose: Pose) -> Pose:

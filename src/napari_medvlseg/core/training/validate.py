@@ -10,6 +10,7 @@ from torch.nn import functional
 from napari_medvlseg.core.captions import caption_case
 from napari_medvlseg.core.models.probabilistic_attention import zero_noise
 from napari_medvlseg.core.preprocess.pixels import to_network_range
+from napari_medvlseg.core.training.samples import INPUT_SIZE, TILED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     TextSource = Callable[[list[str]], tuple[Tensor, Tensor]]
 
 CHUNK = 8
-SIDE = 256
 
 
 def validation_dsc(model: Compact, text: TextSource, samples: list[Sample]) -> float:
@@ -39,14 +39,19 @@ def validation_dsc(model: Compact, text: TextSource, samples: list[Sample]) -> f
         A large picture is judged by its middle window.
     """
     model.eval()
+    device = next(model.parameters()).device.type
     scores: list[float] = []
     for start in range(0, len(samples), CHUNK):
         chunk = samples[start : start + CHUNK]
         pairs = [_middle(sample) for sample in chunk]
         images = torch.stack([to_network_range(image) for image, _ in pairs])
+        small = functional.interpolate(
+            images, (INPUT_SIZE, INPUT_SIZE), mode="bilinear", antialias=True
+        )
         hidden, mask = text([_prompt(sample) for sample in chunk])
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            logits = model(images, hidden, mask, zero_noise).logits.float()
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16):
+            small = small.to(hidden.device)
+            logits = model(small, hidden, mask, zero_noise).logits.float().cpu()
         logits = functional.interpolate(logits, images.shape[-2:], mode="bilinear")
         for found, (_, reference) in zip(logits[:, 0] > 0, pairs, strict=True):
             scores.append(_dsc(found, torch.from_numpy(reference)))
@@ -63,11 +68,13 @@ def _prompt(sample: Sample) -> str:
 def _middle(
     sample: Sample,
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    """Cut the middle window of a large picture."""
+    """Cut the middle window of a picture that is learnt by windows."""
+    if sample.case.dataset not in TILED:
+        return sample.image, sample.mask
     height, width = sample.mask.shape
-    top, left = max(0, (height - SIDE) // 2), max(0, (width - SIDE) // 2)
-    image = sample.image[top : top + SIDE, left : left + SIDE]
-    mask = sample.mask[top : top + SIDE, left : left + SIDE]
+    top, left = max(0, (height - INPUT_SIZE) // 2), max(0, (width - INPUT_SIZE) // 2)
+    image = sample.image[top : top + INPUT_SIZE, left : left + INPUT_SIZE]
+    mask = sample.mask[top : top + INPUT_SIZE, left : left + INPUT_SIZE]
     return image.copy(), mask.copy()
 
 

@@ -101,6 +101,11 @@ _BARE = (
     *("{name} in this picture", "outline of the {name}", "please mark the {name}"),
     *("{what} in the {modality}", "this {modality} shows {what}", "all {name}"),
 )
+_NEGATED = (
+    *("no {name}", "no {name} in the {modality}.", "there is no {name}"),
+    *("no {name} in the image", "no sign of {name}", "without {name}"),
+    *("no {name} can be seen in the {modality}", "{name} is absent"),
+)
 _PLACED = (
     *("{what} in the {where}", "{what} at the {where} of the {modality}"),
     *("there is {what} in the {where}", "{what} lies in the {where} of the image"),
@@ -172,6 +177,13 @@ def foreign_prompt(info: TargetInfo, dice: Dice) -> str:
         f"{name} at the {place}",
     )
     return dice.pick(forms)
+
+
+def negated_prompt(info: TargetInfo, dice: Dice) -> str:
+    """Word that a structure is not there: nothing is asked for."""
+    name = any_name(info, dice)
+    text = dice.pick(_NEGATED).format(name=name, modality=info.modality)
+    return text[0].upper() + text[1:] if dice.uniform() < 0.5 else text
 
 
 def unknown_prompt(attributes: Attributes, info: TargetInfo, dice: Dice) -> str:
