@@ -14,7 +14,7 @@ from PIL import Image as Picture
 
 from napari_medvlseg import Predictor, segment
 from napari_medvlseg.core.bundle import model_card
-from napari_medvlseg.core.errors import CheckpointError, DatasetError
+from napari_medvlseg.core.errors import CheckpointError, DatasetError, DeviceError
 from napari_medvlseg.core.models.build import build_network
 from napari_medvlseg.core.models.compact import Compact, CompactOutput, Pyramid
 from napari_medvlseg.core.training import run
@@ -68,6 +68,13 @@ def test_another_configuration_does_not_go_on_from_it(
     other = TrainConfig(**{**CONFIG.to_dict(), "seed": 4})
     with pytest.raises(CheckpointError, match="same configuration"):
         next(train_steps(tiny_set, finished, other))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
+def test_a_device_that_is_not_there_is_told(tiny_set: Path, tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="expected a device of this machine"):
+        next(train_steps(tiny_set, tmp_path, replace(CONFIG, device="cuda")))
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_entry_of_a_schedule_counts_for_an_equal_part_of_the_run(

@@ -22,6 +22,7 @@ from napari_medvlseg.core.errors import CheckpointError, DatasetError
 from napari_medvlseg.core.models.build import build_network
 from napari_medvlseg.core.models.compact import Compact, CompactConfig
 from napari_medvlseg.core.models.probabilistic_attention import zero_noise
+from napari_medvlseg.core.predictor import choose_device
 from napari_medvlseg.core.training.depth import leave_out_blocks
 from napari_medvlseg.core.training.fold import depthwise_in_float32, fold_statistics
 from napari_medvlseg.core.training.log import TrainingLog
@@ -90,6 +91,8 @@ def train_steps(data: Path, output: Path, config: TrainConfig) -> Iterator[Recor
         If there is nothing to train on.
     CheckpointError
         If the checkpoint in `output` was made with another configuration.
+    DeviceError
+        If this machine has no such device.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -103,7 +106,7 @@ class _Run:
 
     def __init__(self, data: Path, output: Path, config: TrainConfig) -> None:
         self.config = config
-        self.device = torch.device(config.device)
+        self.device = choose_device(config.device)
         self.output = output
         output.mkdir(parents=True, exist_ok=True)
         train, self.validation = _load(data)
@@ -342,7 +345,7 @@ def _optimizer(model: Compact, config: TrainConfig) -> torch.optim.Optimizer:
             }
             for (rate, decay), parameters in groups.items()
         ],
-        fused=config.device == "cuda",
+        fused=next(model.parameters()).is_cuda,
     )
 
 
