@@ -63,6 +63,7 @@ def to_layer_data(opened: Opened, path: Path, series: int | None = None) -> Laye
             KEY: {
                 "path": str(path),
                 "affine": affine.tolist(),
+                "stored_affine": opened.affine.tolist(),
                 "units": "mm" if _is_in_body(opened) else "pixel",
                 "spacing_mm": edges.tolist() if opened.units == "mm" else None,
                 "slice_axis": walked,
