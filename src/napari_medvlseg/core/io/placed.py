@@ -31,6 +31,7 @@ from napari_medvlseg.core.io.formats import (
     save_values,
 )
 from napari_medvlseg.core.io.write import staging_folder
+from napari_medvlseg.core.json_file import read_object
 from napari_medvlseg.core.palette import label_color
 
 if TYPE_CHECKING:
@@ -210,10 +211,10 @@ def _check_report(path: Path) -> None:
     if not path.exists():
         return
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        told = None
-    if not isinstance(told, dict) or not {"files", "format", "geometry"} <= set(told):
+        told = read_object(path, "a result's JSON", OutputError)
+    except OutputError:
+        told = {}
+    if not {"files", "format", "geometry"} <= set(told):
         msg = (
             f"{path}: expected no file, or the JSON of an earlier result, got another; "
             "choose another name"
