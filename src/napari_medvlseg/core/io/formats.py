@@ -17,7 +17,7 @@ from napari_medvlseg.core.io.dicom_source import Reference, reference_of
 from napari_medvlseg.core.io.grid import LPS_SIGNS
 from napari_medvlseg.core.io.nifti import to_nifti
 from napari_medvlseg.core.io.nrrd import write_nrrd
-from napari_medvlseg.core.io.raster import RASTER_SUFFIXES
+from napari_medvlseg.core.io.raster import RASTER
 from napari_medvlseg.core.io.read import is_itk, is_nifti
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def _own_kind(path: Path, ndim: int, units: str) -> str:
         return "nifti"
     if is_itk(path):
         return "nrrd"
-    is_raster = path.name.lower().endswith(RASTER_SUFFIXES)
+    is_raster = RASTER.has_name_of(path)
     return "nifti" if units == "mm" and ndim == 3 and not is_raster else "png"
 
 
