@@ -195,9 +195,9 @@ def describe_result(found: Segmentation) -> list[str]:
             continue
         size = f"{entry['pixels']} px"
         if "volume_mm3" in entry:
-            size = f"{entry['volume_mm3']:.1f} mm3 ({entry['pixels']} voxels)"
+            size = f"{_size(entry['volume_mm3'])} mm3 ({entry['pixels']} voxels)"
         elif "area_mm2" in entry:
-            size = f"{entry['area_mm2']:.1f} mm2 ({entry['pixels']} px)"
+            size = f"{_size(entry['area_mm2'])} mm2 ({entry['pixels']} px)"
         lines.append(
             f'"{entry["prompt"]}": {size}, '
             f"probability {entry['mean_probability']:.3f}, mutual information "
@@ -209,6 +209,11 @@ def describe_result(found: Segmentation) -> list[str]:
     if told["overlap_fraction"] > 0:
         lines.append(f"prompts overlap on {told['overlap_fraction']:.2%} of the image")
     return lines
+
+
+def _size(value: float) -> str:
+    """Return a size; that of a cell with three digits that tell."""
+    return f"{value:.1f}" if value >= 10 else f"{value:.3g}"
 
 
 def _with_path(error: MedVLSegError, path: Path) -> str:

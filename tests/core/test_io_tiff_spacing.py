@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,10 @@ def test_imagej_without_a_length_tells_none(tmp_path: Path, unit: str) -> None:
         ({"PhysicalSizeX": 0.5}, None),
         (
             {
-                **{"PhysicalSizeX": 1, "PhysicalSizeXUnit": "pixel"},
-                **{"PhysicalSizeY": 1, "PhysicalSizeYUnit": "pixel"},
+                "PhysicalSizeX": 1,
+                "PhysicalSizeXUnit": "pixel",
+                "PhysicalSizeY": 1,
+                "PhysicalSizeYUnit": "pixel",
             },
             None,
         ),
@@ -153,6 +156,27 @@ def test_our_own_tiff_gives_back_the_spacing(
         image: Image = read(tmp_path / f"ct_{name}.tif")
         assert np.array_equal(image.voxels, wanted.T)  # slices first
         assert image.spacing_mm == pytest.approx((0.7, 0.8, 2.5)[: len(shape)][::-1])
+
+
+def test_no_json_claims_a_place_that_a_spacing_does_not_tell(tmp_path: Path) -> None:
+    path = imagej(tmp_path / "a.tif", PICTURE, 4.0, unit="mm")
+    image = read(path)
+    maps: dict[str, Any] = dict.fromkeys(MAPS, np.ones((1, 5, 6), np.float32))
+    found = Segmentation(
+        prompts=("a",),
+        labels=np.ones((5, 6), np.uint8),
+        affine=image.affine,
+        units=image.units,
+        threshold=0.5,
+        min_foreground=0,
+        slice_axis=None,
+        provenance={"spacing_from": image.facts["spacing_from"]},
+        **maps,
+    )
+    report = json.loads(write(found, path, tmp_path)[-1].read_text("utf-8"))
+    assert "affine" not in report["geometry"]
+    assert report["geometry"]["spacing_mm"] == pytest.approx([0.25, 0.125])
+    assert report["prompts"][0]["area_mm2"] == pytest.approx(30 / 32)
 
 
 def test_a_spacing_turns_no_picture(tmp_path: Path) -> None:

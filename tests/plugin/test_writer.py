@@ -206,6 +206,21 @@ def test_one_slice_lies_in_the_volume_of_its_image(tmp_path: Path) -> None:
     assert json.loads(Path(report).read_text("utf-8"))["one_slice"] is True
 
 
+def test_a_picture_that_was_turned_upright_is_turned_back(tmp_path: Path) -> None:
+    pixels = np.arange(20, dtype=np.int16).reshape(5, 4)
+    affine = np.diag([0.5, 0.7, 1, 1])  # upwards, to the patient's right
+    affine[:3, 3] = (-90, 20, 5)
+    path = save_nifti(tmp_path / "xray.nii.gz", affine, pixels)
+    viewer, layer = opened(path)
+    assert not np.array_equal(layer.data, pixels.T)
+    result = segmented(viewer, layer, whole=False)
+    file, _ = result.mask.save(tmp_path / "m.nii.gz", plugin=PLUGIN)
+    saved = nib.nifti1.load(file)
+    wanted = moved(layer, result.mask.data, pixels)
+    assert np.array_equal(np.asarray(saved.dataobj), wanted)
+    assert np.array_equal(saved.affine, nib.nifti1.load(path).affine)
+
+
 def test_a_volume_of_a_series_is_saved_alone(tmp_path: Path) -> None:
     series = np.stack([VOXELS, VOXELS + 60], axis=-1)
     viewer, layer = opened(save_nifti(tmp_path / "4d.nii.gz", OBLIQUE, series))

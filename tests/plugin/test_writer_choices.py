@@ -167,6 +167,8 @@ def test_a_spacing_without_a_place_claims_no_place(
     result.mask.save(tmp_path / "m.tif", plugin=PLUGIN)
     told = json.loads((tmp_path / "m.json").read_text("utf-8"))
     assert told["units"] == "mm"
+    assert "affine" not in told["geometry"]
+    assert told["geometry"]["spacing_mm"] == pytest.approx([0.3, 0.2])
     assert told["prompts"][0]["labelled_mm2"] == pytest.approx(
         0.06 * told["prompts"][0]["labelled_pixels"]
     )

@@ -17,6 +17,7 @@ from napari_medvlseg.core.errors import GeometryError, ImageError
 from napari_medvlseg.core.io.formats import Source
 from napari_medvlseg.core.io.placed import LABELS, Grid, Item, whole_numbers
 from napari_medvlseg.plugin.layer_space import KEY, patient_affine
+from napari_medvlseg.plugin.place import turned
 from napari_medvlseg.plugin.result_layers import MASK
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ def _of_result(
             affine=affine,
             units=str(entry["grid_units"]),
             is_known=False,
+            is_placed=False,
             name=str(entry["image"]),
             source=_source(entry),
         )
@@ -228,27 +230,18 @@ def _as_stored(
     rgb: bool,
     spatial: int,
 ) -> tuple[Array, Array]:
-    """Undo the turn by which an opened volume stands upright in napari."""
-    from nibabel.orientations import inv_ornt_aff, io_orientation
-
-    if spatial < 3 or "stored_affine" not in entry:
+    """Undo the turn by which an opened image stands upright in napari."""
+    if "stored_affine" not in entry:
         return values, affine
     stored = np.array(entry["stored_affine"], float)
-    steps = np.eye(4)
-    steps[:3, :3] = np.linalg.solve(stored[:3, :3], affine[:3, :3])
+    steps = np.linalg.solve(stored[:3, :3], affine[:3, :3])[:spatial, :spatial]
     if np.abs(steps - np.rint(steps)).max() > _PERMUTED:
         return values, affine
-    turns = io_orientation(np.rint(steps))
-    before = values.ndim - rgb - 3
-    shape = values.shape[before : before + 3]
-    order = np.argsort(turns[:, 0]).tolist()
-    axes = [*range(before), *(before + axis for axis in order)]
-    turned = values.transpose([*axes, *range(before + 3, values.ndim)])
-    flips = [slice(None, None, -1 if turns[axis, 1] < 0 else 1) for axis in order]
-    turned = turned[(*[slice(None)] * before, *flips)]
-    undone = affine @ inv_ornt_aff(turns, shape)
+    before = values.ndim - rgb - spatial
+    back = np.linalg.inv(stored)
+    view, undone, _ = turned(values, affine, back, before, spatial)
     is_same = np.allclose(undone, stored, rtol=0, atol=1e-6)
-    return turned, stored if is_same else undone
+    return view, stored if is_same else undone
 
 
 def _grid(
@@ -265,6 +258,7 @@ def _grid(
         affine=affine,
         units="mm" if has_spacing or in_body else "pixel",
         is_known=in_body or "stored_affine" in entry,
+        is_placed=in_body,
         name=str(entry.get("image") or attributes["name"]),
         source=_source(entry),
         step=_step(attributes) if "kind" not in entry else None,

@@ -81,6 +81,8 @@ class Target:
         The files that a DICOM-SEG refers to.
     step : float and str, optional
         From one volume of a series to the next, and its unit as NIfTI calls it.
+    is_placed : bool
+        Whether position and orientation are known, and not the spacing alone.
     """
 
     kind: str
@@ -92,6 +94,7 @@ class Target:
     source: Path
     reference: Reference | None = None
     step: tuple[float, str] | None = None
+    is_placed: bool = True
 
     def geometry(self) -> dict[str, Any]:
         """Return where the voxels lie, ready for JSON."""
@@ -100,7 +103,10 @@ class Target:
             "size": list(self.size),
             "units": self.units,
         }
-        if self.units == "mm":
+        if self.units == "mm" and not self.is_placed:
+            edges = np.linalg.norm(self.affine[:3, : len(self.size)], axis=0)
+            told["spacing_mm"] = edges.tolist()
+        elif self.units == "mm":
             told["affine"] = self.affine.tolist()
             if "tiff" in (self.kind, self.maps_kind) or self.kind == "png":
                 told["note"] = _TIFF_NOTE
@@ -153,6 +159,7 @@ def target_of(segmentation: Segmentation, source: Source, file_format: str) -> T
         reference=_reference(segmentation.labels.shape, segmentation.affine, source)
         if kind == DICOM_SEG
         else None,
+        is_placed=not segmentation.provenance.get("spacing_from"),
     )
 
 

@@ -74,6 +74,8 @@ class Grid:
         ``"mm"`` or ``"pixel"``.
     is_known : bool
         Whether the affine is what the image's file says of it.
+    is_placed : bool
+        Whether that is a place in the body, and not a spacing alone.
     name : str
         Of the image, for messages and the JSON.
     source : Source, optional
@@ -86,6 +88,7 @@ class Grid:
     affine: npt.NDArray[np.float64]
     units: str
     is_known: bool
+    is_placed: bool
     name: str
     source: Source | None = None
     step: tuple[float, str] | None = None
@@ -308,6 +311,7 @@ def _target(path: Path, grid: Grid) -> Target:
         is_slices_last=False,
         source=Path() if grid.source is None else grid.source.path,
         step=grid.step,
+        is_placed=grid.is_placed,
     )
 
 
