@@ -59,10 +59,11 @@ def interrupted(
         patch.setattr(KeptSlices, "save", save_two)
         assert main(command) == 130
     told = capsys.readouterr()
-    assert "2 slices are kept; the same command goes on from there" in told.err
     assert told.out == ""
     folder = tmp_path / "medvlseg-output"
     assert list(folder.iterdir()) == unfinished(folder) != []
+    (kept,) = unfinished(folder)
+    assert f"2 slices are kept in {kept}; the same command goes on from" in told.err
     return command
 
 
@@ -92,6 +93,39 @@ def test_other_settings_begin_anew_or_are_refused(
     told = capsys.readouterr().err
     assert "begins anew; the unfinished run there had seed 0, not 5" in told
     assert unfinished(tmp_path / "medvlseg-output") == []
+
+
+def test_an_unfinished_run_is_kept_until_another_has_written_the_same_files(
+    interrupted: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "medvlseg-output"
+    with monkeypatch.context() as patch:
+        patch.setattr(KeptSlices, "save", interrupt)
+        assert main([*interrupted, "--seed", "5"]) == 130
+    assert len(list(folder.glob(".*.unfinished/*.npz"))) == 2
+    assert main([*interrupted, "--slice", "1"]) == 0
+    assert unfinished(folder) == []
+    assert (folder / "ct.json").exists()
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_an_unfinished_run_that_nobody_goes_on_with_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (kept,) = unfinished(tmp_path / "medvlseg-output")
+    other = str(save_volume(tmp_path / "mr.nii.gz"))
+    command = ["segment", other, *PROMPT, *QUICK, "--slice", "1"]
+    assert main(command) == 0
+    assert str(kept) not in capsys.readouterr().err  # it may be at work
+    two_hours_ago = time.time() - 7200
+    os.utime(kept, (two_hours_ago, two_hours_ago))
+    assert main([*command, "--overwrite"]) == 0
+    told = capsys.readouterr().err
+    assert f"{kept}: the slices of an unfinished run; its command goes on" in told
+    assert kept.exists()
 
 
 def test_a_run_can_be_told_to_begin_anew_and_keep_nothing(

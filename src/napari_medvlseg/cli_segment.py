@@ -67,7 +67,19 @@ def run(options: argparse.Namespace) -> int:
         except (UnsupportedFormatError, ImageError, GeometryError) as error:
             complain(_with_path(error, path))
             failures += 1
+    _tell_left_over(output)
     return 2 if failures else 0
+
+
+def _tell_left_over(output: Path) -> None:
+    """Name earlier runs into the same folder that nobody has gone on with."""
+    from napari_medvlseg.core.io.kept import left_over
+
+    for folder in left_over(output):
+        tell(
+            f"{folder}: the slices of an unfinished run; its command goes on from "
+            "there, or remove the folder"
+        )
 
 
 def _segment_one(
@@ -79,6 +91,7 @@ def _segment_one(
 ) -> None:
     """Segment one image, write its files and say what was found."""
     from napari_medvlseg.core.io.formats import Source, check_format
+    from napari_medvlseg.core.io.kept import forget
     from napari_medvlseg.core.io.read import read
     from napari_medvlseg.core.io.write import write
 
@@ -92,7 +105,10 @@ def _segment_one(
     except KeyboardInterrupt:
         if kept is None or not kept.count:
             raise
-        left = f"{kept.count} slices are kept; the same command goes on from there"
+        left = (
+            f"{kept.count} slices are kept in {kept.folder}; the same command goes on "
+            "from there, with --no-resume it removes them"
+        )
         raise KeyboardInterrupt(left) from None
     written = write(
         found,
@@ -102,8 +118,7 @@ def _segment_one(
         overwrite=options.overwrite,
         file_format=options.format,
     )
-    if kept is not None:
-        kept.remove()
+    forget(output, stem)
     for hint in found.provenance["hints"]:
         tell(f"{path.name}: {hint}")
     _logger.info("written for %s: %s", path, ", ".join(file.name for file in written))
@@ -138,7 +153,7 @@ def _kept_slices(
     OutputError
         If slices must be there and are not.
     """
-    from napari_medvlseg.core.io.kept import KeptSlices, what_differs
+    from napari_medvlseg.core.io.kept import KeptSlices, forget, what_differs
     from napari_medvlseg.core.provenance import run_settings
 
     prompts, predictor, config = task
@@ -147,8 +162,7 @@ def _kept_slices(
     settings = run_settings(image, prompts, predictor, config)
     kept = KeptSlices(place.parent, place.name, settings)
     if options.resume is False:
-        kept.remove()
-        kept.remove_others()
+        forget(place.parent, place.name)
         return None
     others = kept.others()
     if kept.count:
@@ -163,9 +177,8 @@ def _kept_slices(
     elif others:
         tell(
             f"{place.name}: begins anew; the unfinished run there had "
-            f"{what_differs(settings, others[0])}"
+            f"{what_differs(settings, others[0])}, and is kept until this one is done"
         )
-    kept.remove_others()
     return kept
 
 
@@ -182,9 +195,9 @@ def describe_result(found: Segmentation) -> list[str]:
             continue
         size = f"{entry['pixels']} px"
         if "volume_mm3" in entry:
-            size = f"{entry['volume_mm3']:.1f} mm3 ({entry['pixels']} voxels)"
+            size = f"{_size(entry['volume_mm3'])} mm3 ({entry['pixels']} voxels)"
         elif "area_mm2" in entry:
-            size = f"{entry['area_mm2']:.1f} mm2 ({entry['pixels']} px)"
+            size = f"{_size(entry['area_mm2'])} mm2 ({entry['pixels']} px)"
         lines.append(
             f'"{entry["prompt"]}": {size}, '
             f"probability {entry['mean_probability']:.3f}, mutual information "
@@ -196,6 +209,11 @@ def describe_result(found: Segmentation) -> list[str]:
     if told["overlap_fraction"] > 0:
         lines.append(f"prompts overlap on {told['overlap_fraction']:.2%} of the image")
     return lines
+
+
+def _size(value: float) -> str:
+    """Return a size; that of a cell with three digits that tell."""
+    return f"{value:.1f}" if value >= 10 else f"{value:.3g}"
 
 
 def _with_path(error: MedVLSegError, path: Path) -> str:

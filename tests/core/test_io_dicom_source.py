@@ -107,9 +107,12 @@ def test_slices_turned_by_rounding_and_a_wrong_spacing_are_no_obstacle(
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"FrameOfReferenceUID": None}, "with a FrameOfReferenceUID for .*--format"),
+        (
+            {"FrameOfReferenceUID": None},
+            "with a FrameOfReferenceUID .* another format",
+        ),
         ({"StudyInstanceUID": None}, "with a StudyInstanceUID for DICOM-SEG, got one"),
-        ({"SOPClassUID": "1.2.3.999"}, "cannot repeat .*; choose another --format"),
+        ({"SOPClassUID": "1.2.3.999"}, "cannot repeat .*; choose another format"),
     ],
 )
 def test_a_series_that_cannot_be_referred_to_says_why_and_leaves_nothing(

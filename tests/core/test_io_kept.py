@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from napari_medvlseg.core.io.kept import SETTINGS, KeptSlices, what_differs
+from napari_medvlseg.core.io.kept import (
+    SETTINGS,
+    KeptSlices,
+    forget,
+    left_over,
+    what_differs,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,9 +60,17 @@ def test_runs_that_differ_never_meet(tmp_path: Path) -> None:
     other = KeptSlices(tmp_path, "scan", {**SETTINGS_HERE, "seed": 1})
     assert other.load(0) is None
     assert other.others() == [SETTINGS_HERE]
-    other.remove_others()
+    forget(tmp_path, "scan")
     assert first.count == 0
     assert KeptSlices(tmp_path, "scan-2", SETTINGS_HERE).count == 1
+
+
+def test_runs_that_nobody_goes_on_with_are_found_by_their_age(tmp_path: Path) -> None:
+    KeptSlices(tmp_path, "scan", SETTINGS_HERE).save(0, means(0))
+    assert left_over(tmp_path) == []
+    assert [folder.name[:6] for folder in left_over(tmp_path, idle_seconds=-9)] == [
+        ".scan-"
+    ]
 
 
 def test_a_name_with_signs_of_a_pattern_is_a_name(tmp_path: Path) -> None:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import npe2
 import numpy as np
 import pytest
 from qtpy.QtCore import QSettings
@@ -21,7 +24,6 @@ from napari_medvlseg.plugin.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     import numpy.typing as npt
     from pytestqt.qtbot import QtBot
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from napari_medvlseg.core.config import SegmentConfig
     from napari_medvlseg.plugin.segment_widget import SegmentWidget
 
+PACKAGE = "napari_medvlseg"
 WAIT_MS = 40_000
 """Long, so that a busy machine passes; nothing waits for it to end."""
 
@@ -185,6 +188,15 @@ def disc(height: int = 24, width: int = 32) -> npt.NDArray[np.uint8]:
     rows, columns = np.indices((height, width))
     inside = (rows - height // 2) ** 2 + (columns - width // 2) ** 2 < 36
     return np.where(inside, 230, 10).astype(np.uint8)
+
+
+@pytest.fixture
+def writers(npe2pm: Any) -> Any:
+    """Return a plugin manager that knows napari's own writers, then ours."""
+    for package, name in (("napari_builtins", "builtins"), (PACKAGE, "napari")):
+        manifest = Path(str(files(package) / f"{name}.yaml"))
+        npe2pm.register(npe2.PluginManifest.from_file(manifest))
+    return npe2pm
 
 
 @pytest.fixture

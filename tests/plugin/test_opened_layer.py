@@ -124,14 +124,27 @@ def test_what_is_cut_keeps_the_files_affine(turn: Any, *, whole: bool) -> None:
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
 
 
-def test_a_picture_stays_flat_and_its_cut_lies_in_the_body() -> None:
-    picture = opened_at(OBLIQUE, voxels=numbered(4, 5))
-    layer = layer_of(picture)
+@pytest.mark.parametrize("turn", TURNED)
+def test_a_picture_stands_upright_and_lies_in_the_body(turn: Any) -> None:
+    opened = opened_at(turned_affine(turn), voxels=numbered(4, 5))
+    layer = layer_of(opened)
     assert layer.ndim == 2
-    assert tuple(layer.scale) == pytest.approx(picture.spacing_mm)
+    assert np.shares_memory(layer.data, opened.voxels)
     assert tuple(layer.axis_labels) == ("row", "column")
+    affine = np.array(layer.metadata[KEY]["affine"])
+    lengths = np.linalg.norm(affine[:3, :2], axis=0)
+    np.testing.assert_allclose(layer.scale, lengths)
+    for index in np.ndindex(layer.data.shape):
+        stored = np.unravel_index(int(layer.data[index]), (4, 5))
+        np.testing.assert_allclose(
+            ras(affine, index), ras(opened.affine, stored), rtol=0, atol=1e-9
+        )
+    down, right = (TURN @ affine)[:3, :2].T
+    assert down.max() > 1e-9 > -down.min()  # to the feet or the back
+    assert right.max() > 1e-9 > -right.min()  # to the patient's left, or the back
+    assert down.argmax() < right.argmax()
     image = cut_layer(layer, dims_at(layer, (0, 0)), whole=False).read()
-    np.testing.assert_allclose(image.affine, OBLIQUE, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(image.affine, affine, rtol=0, atol=1e-6)
 
 
 def test_of_a_picture_whose_place_is_unknown_only_the_size_is_told() -> None:

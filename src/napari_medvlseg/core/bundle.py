@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_medvlseg.core.config import cache_folder
 from napari_medvlseg.core.errors import CheckpointError, OutputError
+from napari_medvlseg.core.json_file import read_object
 from napari_medvlseg.core.windows import parse_intensity
 
 if TYPE_CHECKING:
@@ -280,16 +281,8 @@ def _json(value: Mapping[str, Any]) -> bytes:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        msg = f"{path}: expected a bundle's JSON file, cannot read it ({error})"
-        raise CheckpointError(msg) from error
-    if not isinstance(value, dict):
-        msg = f"{path}: expected a JSON object, got {type(value).__name__}"
-        raise CheckpointError(msg)
-    return value
+    """Read a JSON object of a bundle."""
+    return read_object(path, "a bundle's JSON file", CheckpointError)
 
 
 def _read_sums(folder: Path) -> dict[str, str]:

@@ -278,6 +278,7 @@ class Run:
                 "resumed_slices": self.resumed,
                 "hints": self._hints(),
                 "image": self.image.name,
+                "spacing_from": self.image.facts.get("spacing_from"),
                 "seconds": round(time.monotonic() - self.started, 3),
             },
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_medvlseg.plugin.layer_space import KEY
-from napari_medvlseg.plugin.place import TURN, WORLD
+from napari_medvlseg.plugin.place import TURN, WORLD, turned
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ _FLAT = 1e-12
 def to_layer_data(opened: Opened, path: Path, series: int | None = None) -> LayerData:
     """Return an Image layer that lies where the file says, without copying voxels.
 
-    A volume whose place is known is turned, by a view, so that its axes are nearest to
+    What lies at a known place is turned, by a view, so that its axes are nearest to
     those of napari's world, see `place`. Other images keep their axes.
 
     Parameters
@@ -63,6 +63,7 @@ def to_layer_data(opened: Opened, path: Path, series: int | None = None) -> Laye
             KEY: {
                 "path": str(path),
                 "affine": affine.tolist(),
+                "stored_affine": opened.affine.tolist(),
                 "units": "mm" if _is_in_body(opened) else "pixel",
                 "spacing_mm": edges.tolist() if opened.units == "mm" else None,
                 "slice_axis": walked,
@@ -128,20 +129,12 @@ def _is_placed(opened: Opened) -> bool:
 
 def _upright(opened: Opened) -> tuple[Any, Matrix, int]:
     """Return a view of the voxels with its affine to RAS+ and its slice axis."""
-    from nibabel.orientations import inv_ornt_aff, io_orientation
-
-    if not _is_placed(opened):
+    if not _is_in_body(opened):
         return opened.voxels, opened.affine, opened.slice_axis
-    turns = io_orientation(TURN @ opened.affine)
-    order = np.argsort(turns[:, 0]).tolist()
-    before = len(opened.series)
-    axes = [*range(before), *(before + axis for axis in order)]
-    colour = [before + 3] if opened.rgb else []
-    voxels = opened.voxels.transpose([*axes, *colour])
-    steps = [slice(None, None, -1 if turns[axis, 1] < 0 else 1) for axis in order]
-    affine = opened.affine @ inv_ornt_aff(turns, opened.spatial_shape)
-    view = voxels[(..., *steps, *[slice(None)] * len(colour))]
-    return view, affine, order.index(opened.slice_axis)
+    before, spatial = len(opened.series), len(opened.spatial_shape)
+    view, affine, order = turned(opened.voxels, opened.affine, TURN, before, spatial)
+    walked = order.index(opened.slice_axis) if spatial == 3 else 0
+    return view, affine, walked
 
 
 def _world(opened: Opened, affine: Matrix) -> Matrix:
@@ -153,7 +146,9 @@ def _world(opened: Opened, affine: Matrix) -> Matrix:
     if _is_placed(opened):
         world[before:, before:] = TURN @ affine
         return world
-    edges = opened.spacing_mm or (1.0,) * spatial
+    edges: tuple[float, ...] = (1.0,) * spatial
+    if opened.units == "mm":  # in the order of the layer's axes
+        edges = tuple(np.linalg.norm(affine[:3, :spatial], axis=0).tolist())
     if opened.pixel_mm is not None:
         edges = (*edges[:-2], *opened.pixel_mm)
     for axis, edge in enumerate(edges):

@@ -80,9 +80,11 @@ def _read(paths: Sequence[Path]) -> list[LayerData]:
     first = paths[0]
     if first.is_dir() or (len(paths) > 1 and not io_open.is_stackable(first)):
         wanted = _wanted(io_open.find_series(paths))
-        place = first if first.is_dir() else first.parent
-        opened = [(one.number, io_open.open_series(one)) for one in wanted]
-        return [to_layer_data(one, place, number) for number, one in opened]
+        opened = [(one, io_open.open_series(one)) for one in wanted]
+        return [
+            to_layer_data(image, one.paths[0].parent, one.number)
+            for one, image in opened
+        ]
     if len(paths) > 1:
         return [to_layer_data(io_open.open_stack(paths), first)]
     return [to_layer_data(io_open.open_image(first), first)]

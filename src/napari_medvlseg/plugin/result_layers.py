@@ -168,7 +168,7 @@ class Result:
     def paint(self, labels: npt.NDArray[Any]) -> None:
         """Take over labels, on the kept axes, that were corrected earlier."""
         self.mask.data = self.job.cut.expand(labels)
-        self.is_edited = True
+        self._on_painted()
 
     def mark(self, *, complete: bool) -> None:
         """Say in the layers whether the run was finished."""
@@ -308,9 +308,13 @@ class Result:
             "image": cut.name,
             "prompts": list(prompts) if kind == MASK else [prompts[number]],
             "grid_affine": cut.affine,
-            "units": cut.units,
+            "grid_units": cut.units,
             "kept_axes": list(cut.kept),
             "offset": list(cut.offset),
+            "index": list(cut.index),
+            "image_shape": list(cut.shape),
+            "colour_axis": cut.colour,
+            "edited": kind == MASK and self.is_edited,
             "region_of_interest": cut.bounds(),
             "complete": complete,
             **found,
@@ -321,7 +325,10 @@ class Result:
             start = [*cut.offset[-3:], *[0] * (3 - len(cut.offset[-3:])), 1]
             known[:, 3] = known @ start
             origin["affine"] = known.tolist()
-        return {**metadata, KEY: {**metadata.get(KEY, {}), **origin}}
+        return {
+            **metadata,
+            KEY: {"units": cut.units, **metadata.get(KEY, {}), **origin},
+        }
 
     def _known(self) -> Segmentation:
         """Return the segmentation, which is there before a layer is filled."""
@@ -342,6 +349,7 @@ class Result:
     def _on_painted(self) -> None:
         """Note that the user corrected the mask by hand."""
         self.is_edited = True
+        self.mask.metadata[KEY]["edited"] = True
 
 
 def _features(prompts: tuple[str, ...]) -> dict[str, list[Any]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import warnings
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from napari_medvlseg.core.io.dicom_facts import series_number
 from napari_medvlseg.core.palette import label_color
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import highdicom as hd
@@ -39,6 +40,28 @@ _REFUSALS = (
     *(NotImplementedError, OverflowError),
 )
 """What highdicom and pydicom raise on a source that they cannot use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What segments are called, and how they were found.
+
+    Parameters
+    ----------
+    prompts : P texts
+        Segment ``i + 1`` is what ``prompts[i]`` asked for.
+    provenance : mapping
+        Of the model; nothing where there was none.
+    threshold : float or None
+        Probability above which a pixel is labelled.
+    by : str
+        ``"AUTOMATIC"``; ``"SEMIAUTOMATIC"`` if a person corrected it; ``"MANUAL"``.
+    """
+
+    prompts: tuple[str, ...]
+    provenance: Mapping[str, Any]
+    threshold: float | None
+    by: str = "AUTOMATIC"
 
 
 def write_dicom_seg(
@@ -63,30 +86,67 @@ def write_dicom_seg(
     UnsupportedFormatError
         If a segmentation cannot refer to these files.
     """
+    findings = Findings(
+        segmentation.prompts, segmentation.provenance, segmentation.threshold
+    )
+    tracks = new_tracks(findings)
+    for name, values in (
+        ("labels", segmentation.masks),
+        ("probability", segmentation.probability),
+    ):
+        file = folder / f"{stem}_{name}.dcm"
+        write_segments(file, values, findings, reference, tracks)
+
+
+def new_tracks(findings: Findings) -> list[str]:
+    """Return an identifier for each segment, alike in all files that tell of it."""
     from highdicom import UID
 
-    tracks = [UID() for _ in segmentation.prompts]  # a prompt's finding, in both files
-    for number, (name, values, kind) in enumerate(
-        (
-            ("labels", segmentation.masks, "BINARY"),
-            ("probability", _probability(segmentation), "FRACTIONAL"),
-        ),
-        start=1,
-    ):
-        made = _make(
-            reference,
-            values,
-            _segments(segmentation, tracks),
-            {"segmentation_type": kind, **_described(name, number, reference)},
-            _identity(segmentation),
-        )
-        with _refusals_told(reference.path):
-            made.save_as(folder / f"{stem}_{name}.dcm")
+    return [UID() for _ in findings.prompts]
 
 
-def _probability(segmentation: Segmentation) -> npt.NDArray[np.float32]:
+def write_segments(
+    file: Path,
+    values: npt.NDArray[Any],
+    findings: Findings,
+    reference: Reference,
+    tracks: Sequence[str],
+) -> None:
+    """Write one DICOM-SEG.
+
+    Parameters
+    ----------
+    file : Path
+    values : (P, *spatial) bool, or float; or (1, *spatial) unsigned integer
+        Masks, which may overlap; or probabilities; or labels 0..P. With the axes of
+        the image that `reference` made.
+    findings : Findings
+    reference : Reference
+        The files of the image.
+    tracks : P texts
+        Of `new_tracks`.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        If a segmentation cannot refer to these files.
+    """
+    is_probability = values.dtype.kind == "f"
+    name, number = ("probability", 2) if is_probability else ("labels", 1)
+    kind = "FRACTIONAL" if is_probability else "BINARY"
+    made = _make(
+        reference,
+        _inside(values) if is_probability else values,
+        _segments(findings, tracks),
+        {"segmentation_type": kind, **_described(name, number, reference)},
+        _identity(findings.provenance),
+    )
+    with _refusals_told(reference.path):
+        made.save_as(file)
+
+
+def _inside(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return probabilities that rounding has not carried out of [0, 1]."""
-    values = segmentation.probability
     inside = values.min() >= 0 and values.max() <= 1
     return values if inside else np.clip(values, 0, 1, dtype=np.float32)
 
@@ -98,7 +158,7 @@ def _make(
     described: dict[str, Any],
     identity: dict[str, str],
 ) -> hd.seg.Segmentation:
-    """Return the segmentation of some values, (P, *spatial)."""
+    """Return the segmentation of some values, as `write_segments` takes them."""
     import highdicom as hd
     from highdicom.coding_schemes import CodingSchemeIdentificationItem
 
@@ -106,6 +166,8 @@ def _make(
         PRIVATE_SCHEME, name=f"{PRODUCT} prompts", responsible_organization=PRODUCT
     )
     planes = reference.planes(values)
+    if values.dtype.kind == "u":
+        planes = planes[..., 0]
     told: dict[str, Any] = {
         "series_instance_uid": hd.UID(),
         "sop_instance_uid": hd.UID(),
@@ -143,9 +205,8 @@ def _described(name: str, number: int, reference: Reference) -> dict[str, Any]:
     }
 
 
-def _identity(segmentation: Segmentation) -> dict[str, str]:
+def _identity(told: Mapping[str, Any]) -> dict[str, str]:
     """Return what a device has: the model stands for it, and its weights' hash."""
-    told = segmentation.provenance
     weights = str(told.get("weights_sha256") or "unknown")
     return {
         "manufacturer_model_name": plain(str(told.get("model") or "unknown")),
@@ -154,19 +215,19 @@ def _identity(segmentation: Segmentation) -> dict[str, str]:
 
 
 def _segments(
-    segmentation: Segmentation, tracks: Sequence[str]
+    findings: Findings, tracks: Sequence[str]
 ) -> list[hd.seg.SegmentDescription]:
     """Describe a segment for each prompt, in order."""
     return [
-        _segment(segmentation, label, prompt, track)
+        _segment(findings, label, prompt, track)
         for label, (prompt, track) in enumerate(
-            zip(segmentation.prompts, tracks, strict=True), start=1
+            zip(findings.prompts, tracks, strict=True), start=1
         )
     ]
 
 
 def _segment(
-    segmentation: Segmentation, label: int, prompt: str, track: str
+    findings: Findings, label: int, prompt: str, track: str
 ) -> hd.seg.SegmentDescription:
     """Describe what one prompt asked for, who found it, and its colour."""
     import highdicom as hd
@@ -178,8 +239,8 @@ def _segment(
         segment_label=plain(prompt),
         segmented_property_category=concept.category,
         segmented_property_type=concept.kind,
-        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=_algorithm(segmentation),
+        algorithm_type=findings.by,
+        algorithm_identification=_algorithm(findings),
         tracking_uid=track,
         tracking_id=plain(f"{label} {prompt}"),
         anatomic_regions=None if concept.region is None else [concept.region],
@@ -194,23 +255,27 @@ def _segment(
     return described
 
 
-def _algorithm(segmentation: Segmentation) -> hd.AlgorithmIdentificationSequence:
-    """Name the model, its weights, and how it was asked."""
+def _algorithm(findings: Findings) -> hd.AlgorithmIdentificationSequence | None:
+    """Name the model, its weights, and how it was asked; None where none was."""
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
-    told = segmentation.provenance
+    if findings.by == "MANUAL":
+        return None
+    told = findings.provenance
     parameters = {
         key: plain(str(told[key]))
         for key in ("num_samples", "seed", "precision")
         if key in told
     }
+    if findings.threshold is not None:
+        parameters["threshold"] = f"{findings.threshold:g}"
     return hd.AlgorithmIdentificationSequence(
         name=plain(str(told.get("model") or "unknown")),
         family=codes.DCM.ArtificialIntelligence,
         version=plain(str(told.get("weights_sha256") or "unknown")),
         source=f"{PRODUCT} {version(PRODUCT)}",
-        parameters={**parameters, "threshold": f"{segmentation.threshold:g}"},
+        parameters=parameters,
     )
 
 
@@ -233,7 +298,7 @@ def _refusals_told(path: Path) -> Iterator[None]:
         msg = (
             f"{path}: expected files that DICOM-SEG can refer to, got some with an "
             f"element that it cannot repeat ({type(error).__name__}); choose another "
-            "--format"
+            "format"
         )
         raise UnsupportedFormatError(msg) from error
     finally:

@@ -102,7 +102,7 @@ def reference_of(
         what = "another kind" if path.exists() else "nothing there"
         msg = (
             f"{path}: expected DICOM for DICOM-SEG to refer to, got {what}; choose "
-            "another --format"
+            "another format"
         )
         raise UnsupportedFormatError(msg)
     with damage_told(path):
@@ -130,7 +130,7 @@ def _check_same(
         return
     msg = (
         f"{path}: expected the series that was segmented, of shape {shape}, got one of "
-        f"shape {layout.shape} or in another place; name its own folder or --series"
+        f"shape {layout.shape} or in another place; name its own folder or series"
     )
     raise GeometryError(msg)
 
@@ -161,8 +161,7 @@ def _check_identified(path: Path, headers: Sequence[Any], layout: Layout) -> Non
 def _refuse(path: Path, expected: str, came: str) -> None:
     """Say what DICOM-SEG cannot refer to."""
     msg = (
-        f"{path}: expected {expected} for DICOM-SEG, got {came}; choose another "
-        "--format"
+        f"{path}: expected {expected} for DICOM-SEG, got {came}; choose another format"
     )
     raise UnsupportedFormatError(msg)
 

@@ -17,7 +17,7 @@ from napari_medvlseg.core.io.dicom_source import Reference, reference_of
 from napari_medvlseg.core.io.grid import LPS_SIGNS
 from napari_medvlseg.core.io.nifti import to_nifti
 from napari_medvlseg.core.io.nrrd import write_nrrd
-from napari_medvlseg.core.io.raster import RASTER_SUFFIXES
+from napari_medvlseg.core.io.raster import RASTER
 from napari_medvlseg.core.io.read import is_itk, is_nifti
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 ENDINGS = (".png", ".tif", ".nii.gz", ".nrrd", ".dcm")
 """Of the files that results are written to."""
 DICOM_SEG = "dicom-seg"
-_IN_DICOM = ("labels", "probability")
+IN_DICOM = ("labels", "probability")
+"""What a DICOM-SEG holds; other maps go beside it."""
 _AXES = ("column", "row", "slice")
 _TIFF_NOTE = "TIFF tells the spacing only; position and orientation are in this affine"
 
@@ -78,6 +79,10 @@ class Target:
         What was segmented.
     reference : Reference, optional
         The files that a DICOM-SEG refers to.
+    step : float and str, optional
+        From one volume of a series to the next, and its unit as NIfTI calls it.
+    is_placed : bool
+        Whether position and orientation are known, and not the spacing alone.
     """
 
     kind: str
@@ -88,6 +93,8 @@ class Target:
     is_slices_last: bool
     source: Path
     reference: Reference | None = None
+    step: tuple[float, str] | None = None
+    is_placed: bool = True
 
     def geometry(self) -> dict[str, Any]:
         """Return where the voxels lie, ready for JSON."""
@@ -96,7 +103,10 @@ class Target:
             "size": list(self.size),
             "units": self.units,
         }
-        if self.units == "mm":
+        if self.units == "mm" and not self.is_placed:
+            edges = np.linalg.norm(self.affine[:3, : len(self.size)], axis=0)
+            told["spacing_mm"] = edges.tolist()
+        elif self.units == "mm":
             told["affine"] = self.affine.tolist()
             if "tiff" in (self.kind, self.maps_kind) or self.kind == "png":
                 told["note"] = _TIFF_NOTE
@@ -149,6 +159,7 @@ def target_of(segmentation: Segmentation, source: Source, file_format: str) -> T
         reference=_reference(segmentation.labels.shape, segmentation.affine, source)
         if kind == DICOM_SEG
         else None,
+        is_placed=not segmentation.provenance.get("spacing_from"),
     )
 
 
@@ -185,9 +196,10 @@ def save(
     if target.reference is not None:
         write_dicom_seg(folder, stem, segmentation, target.reference)
     for name, values in arrays.items():
-        if target.reference is None or name not in _IN_DICOM:
-            path = folder / f"{stem}_{name}"
-            _save(path, target.slices_first(values), target, segmentation.prompts)
+        if target.reference is None or name not in IN_DICOM:
+            turned = target.slices_first(values)
+            file = folder / f"{stem}_{name}{ending_of(turned, target)}"
+            save_values(file, turned, target, segmentation.prompts)
 
 
 def _own_kind(path: Path, ndim: int, units: str) -> str:
@@ -196,7 +208,7 @@ def _own_kind(path: Path, ndim: int, units: str) -> str:
         return "nifti"
     if is_itk(path):
         return "nrrd"
-    is_raster = path.name.lower().endswith(RASTER_SUFFIXES)
+    is_raster = RASTER.has_name_of(path)
     return "nifti" if units == "mm" and ndim == 3 and not is_raster else "png"
 
 
@@ -205,18 +217,61 @@ def _reference(shape: tuple[int, ...], affine: Matrix, source: Source) -> Refere
     return reference_of(source.path, source.series, shape, affine)
 
 
-def _save(path: Path, values: Array, target: Target, prompts: tuple[str, ...]) -> None:
-    """Save one array ([P,] [k,] j, i); the path has no ending yet."""
-    if target.maps_kind == "nifti":
-        _save_nifti(path, values, target)
-    elif target.maps_kind == "nrrd":
-        _save_nrrd(path, values, target)
-    elif target.maps_kind == "png" and values.ndim == 2 and values.dtype.kind == "u":
+def ending_of(values: Array, target: Target) -> str:
+    """Return how the name of a file with such values ends."""
+    if target.maps_kind == "png" and is_png(values):
+        return ".png"
+    return {"nifti": ".nii.gz", "nrrd": ".nrrd"}.get(target.maps_kind, ".tif")
+
+
+def is_png(values: Array) -> bool:
+    """Whether a PNG can hold values: a picture of whole numbers of 8 or 16 bits."""
+    return values.ndim == 2 and values.dtype in (np.uint8, np.uint16)
+
+
+def save_values(
+    file: Path, values: Array, target: Target, prompts: tuple[str, ...]
+) -> None:
+    """Save one array to a file of the kind that its name's ending tells.
+
+    Parameters
+    ----------
+    file : Path
+        Its ending is one of `ENDINGS`, ``.nii`` or ``.tiff``, but not ``.dcm``.
+    values : ([P,] [k,] j, i)
+        The slowest axis may also be a series, as of volumes in time.
+    target : Target
+    prompts : P texts
+        Names of the channels of a TIFF; none of a series.
+    """
+    name = file.name.lower()
+    if is_nifti(file):
+        _save_nifti(file, values, target)
+    elif name.endswith(".nrrd"):
+        _save_nrrd(file, values, target)
+    elif name.endswith(".png"):
         import PIL.Image
 
-        PIL.Image.fromarray(values).save(_ended(path, ".png"))
+        PIL.Image.fromarray(values).save(file)
     else:
-        _save_tiff(path, values, target, prompts)
+        _save_tiff(file, values, target, prompts)
+
+
+def save_colours(file: Path, values: Array, target: Target) -> None:
+    """Save red, green and blue, perhaps with alpha, to a PNG or TIFF.
+
+    Parameters
+    ----------
+    file : Path
+    values : ([k,] j, i, 3 | 4) uint8
+    target : Target
+    """
+    if file.suffix.lower() == ".png":
+        import PIL.Image
+
+        PIL.Image.fromarray(values).save(file)
+    else:
+        _save_tiff(file, values, target, rgb=True)
 
 
 def _save_nifti(path: Path, values: Array, target: Target) -> None:
@@ -232,7 +287,11 @@ def _save_nifti(path: Path, values: Array, target: Target) -> None:
         target.source if from_nifti else None,
         target.units,
     )
-    nifti.to_filename(_ended(path, ".nii.gz"))
+    if target.step is not None:
+        length, unit = target.step
+        nifti.header["pixdim"][4] = length
+        nifti.header.set_xyzt_units(nifti.header.get_xyzt_units()[0], unit)
+    nifti.to_filename(path)
 
 
 def _save_nrrd(path: Path, values: Array, target: Target) -> None:
@@ -242,7 +301,7 @@ def _save_nrrd(path: Path, values: Array, target: Target) -> None:
     affine = target.affine if known else np.diag([*LPS_SIGNS, 1.0])
     turned = [*reversed(range(ndim)), *range(ndim, 4)]
     write_nrrd(
-        _ended(path, ".nrrd"),
+        path,
         values,
         affine[:, turned],
         ndim=ndim,
@@ -251,34 +310,37 @@ def _save_nrrd(path: Path, values: Array, target: Target) -> None:
 
 
 def _save_tiff(
-    path: Path, values: Array, target: Target, prompts: tuple[str, ...]
+    path: Path,
+    values: Array,
+    target: Target,
+    prompts: tuple[str, ...] = (),
+    *,
+    rgb: bool = False,
 ) -> None:
     """Save pages in order; where the spacing is known as OME-TIFF, which tells it."""
     import tifffile
 
-    file = _ended(path, ".tif")
+    kind = "rgb" if rgb else "minisblack"
     if target.units != "mm":
-        tifffile.imwrite(file, values, photometric="minisblack")
+        tifffile.imwrite(path, values, photometric=kind)
         return
     ndim = len(target.size)
     edges = np.linalg.norm(target.affine[:3, :ndim], axis=0).tolist()
-    told: dict[str, Any] = {"axes": "CZYX"[-ndim:]}
+    told: dict[str, Any] = {"axes": "ZYX"[-ndim:] + "S" * rgb}
     for letter, edge in zip("XYZ", edges, strict=False):
         told[f"PhysicalSize{letter}"] = edge
         told[f"PhysicalSize{letter}Unit"] = "mm"
-    if values.ndim > ndim:
-        told |= {"axes": f"C{told['axes']}", "Channel": {"Name": list(prompts)}}
+    if values.ndim > ndim + rgb:
+        lead = "C" if len(prompts) == len(values) else "T"
+        told["axes"] = f"{lead}{told['axes']}"
+        if lead == "C":
+            told["Channel"] = {"Name": list(prompts)}
     tifffile.imwrite(
-        file,
+        path,
         values,
-        photometric="minisblack",
+        photometric=kind,
         ome=True,
         metadata=told,
         resolution=(10 / edges[0], 10 / edges[1]),
         resolutionunit="CENTIMETER",
     )
-
-
-def _ended(path: Path, ending: str) -> Path:
-    """Return a path with an ending after a name that may have points in it."""
-    return path.with_name(f"{path.name}{ending}")

@@ -13,12 +13,16 @@ import json
 import logging
 import shutil
 import tempfile
+import time
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+
+from napari_medvlseg.core.errors import OutputError
+from napari_medvlseg.core.json_file import read_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -53,6 +57,11 @@ class KeptSlices:
         self._output, self._stem, self._text = output, stem, text
         self._folder = output / f".{stem}-{digest}{_ENDING}"
         self._is_broken = False
+
+    @property
+    def folder(self) -> Path:
+        """Where they are."""
+        return self._folder
 
     @property
     def count(self) -> int:
@@ -99,11 +108,6 @@ class KeptSlices:
         found = (_settings_of(folder) for folder in self._other_folders())
         return [settings for settings in found if settings]
 
-    def remove_others(self) -> None:
-        """Forget the slices of other runs into the same files."""
-        for folder in self._other_folders():
-            shutil.rmtree(folder, ignore_errors=True)
-
     def _path(self, index: int) -> Path:
         """Return the file of a slice."""
         return self._folder / f"{index:05d}.npz"
@@ -123,8 +127,28 @@ class KeptSlices:
 
     def _other_folders(self) -> list[Path]:
         """Return the folders of other runs into the same files."""
-        pattern = f".{glob.escape(self._stem)}-{'?' * 2 * DIGEST_BYTES}{_ENDING}"
-        return [path for path in self._output.glob(pattern) if path != self._folder]
+        return [
+            path for path in _folders(self._output, self._stem) if path != self._folder
+        ]
+
+
+def forget(output: Path, stem: str) -> None:
+    """Remove the slices of all runs into the same files, once those are written."""
+    for folder in _folders(output, stem):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def left_over(output: Path, *, idle_seconds: float = 3600) -> list[Path]:
+    """Return folders of unfinished runs that nothing has been added to for a while."""
+    newest = time.time() - idle_seconds
+    return [one for one in _folders(output) if one.stat().st_mtime < newest]
+
+
+def _folders(output: Path, stem: str | None = None) -> list[Path]:
+    """Return the folders of unfinished runs, of one stem or of all."""
+    name = "*" if stem is None else glob.escape(stem)
+    pattern = f".{name}-{'?' * 2 * DIGEST_BYTES}{_ENDING}"
+    return sorted(path for path in output.glob(pattern) if path.is_dir())
 
 
 def what_differs(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
@@ -141,7 +165,6 @@ def what_differs(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
 def _settings_of(folder: Path) -> dict[str, Any]:
     """Return what a run was about; nothing if that cannot be read."""
     try:
-        settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_object(folder / SETTINGS, "settings", OutputError)
+    except OutputError:
         return {}
-    return settings if isinstance(settings, dict) else {}

@@ -5,17 +5,11 @@ The header is a few lines ``Key = Value``; that is all there is to parse.
 
 from __future__ import annotations
 
-import zlib
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_medvlseg.core.errors import (
-    GeometryError,
-    ImageError,
-    UnsupportedFormatError,
-)
+from napari_medvlseg.core.io.file_format import FileFormat
 from napari_medvlseg.core.io.grid import (
     LPS_SIGNS,
     MM_PER_UNIT,
@@ -28,23 +22,15 @@ from napari_medvlseg.core.io.grid import (
 from napari_medvlseg.core.io.stored import beside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     import numpy.typing as npt
-
-    from napari_medvlseg.core.io.opened import Opened
-    from napari_medvlseg.core.types import Image
 
     Matrix = npt.NDArray[np.float64]
     Header = dict[str, str]
 
 METAIMAGE_SUFFIXES = (".mha", ".mhd")
 _HEADER_BYTES = 2**20
-_DAMAGE = (
-    *(OSError, EOFError, ValueError, LookupError, ArithmeticError, MemoryError),
-    *(zlib.error, ImageError, GeometryError),
-)
 _TYPES = {
     "met_char": "i1",
     "met_uchar": "u1",
@@ -65,53 +51,9 @@ _MODALITIES = {
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
-def read_metaimage(path: Path, name: str) -> Image:
-    """Read one picture or volume, slowest axis first, with its affine in mm.
-
-    Parameters
-    ----------
-    path : Path
-        A ``.mha`` file, or a ``.mhd`` file beside its voxels.
-    name : str
-        Of the image.
-
-    Raises
-    ------
-    UnsupportedFormatError
-        If the file is damaged, foreign, or a series; or if its voxels are absent.
-    """
-    with _damage_told(path):
-        return to_image(_grid(*_read_header(path), path), name)
-
-
-def open_metaimage(path: Path, name: str) -> Opened:
-    """Open all volumes; those of a large file that is not compressed stay there.
-
-    Parameters
-    ----------
-    path : Path
-        A ``.mha`` file, or a ``.mhd`` file beside its voxels.
-    name : str
-        Of the image.
-
-    Raises
-    ------
-    UnsupportedFormatError
-        If the file is damaged or foreign, or its voxels are absent.
-    """
-    with _damage_told(path):
-        return open_grid(_grid(*_read_header(path), path), name)
-
-
-@contextmanager
-def _damage_told(path: Path) -> Iterator[None]:
-    """Turn what a damaged file raises into one sentence."""
-    try:
-        yield
-    except _DAMAGE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        msg = f"{path}: cannot be read as MetaImage, it may be damaged ({reason})"
-        raise UnsupportedFormatError(msg) from error
+def _grid_in(path: Path) -> FileGrid:
+    """Return what a file's header says."""
+    return _grid(*_read_header(path), path)
 
 
 def _read_header(path: Path) -> tuple[Header, int]:
@@ -226,3 +168,12 @@ def _place(header: Header, path: Path, length: int) -> tuple[Path, int | None]:
 def _truth(header: Header, key: str, *, default: bool = False) -> bool:
     """Return a field that says True or False."""
     return _TRUTH[header[key].lower()] if key in header else default
+
+
+METAIMAGE = FileFormat(
+    "MetaImage",
+    METAIMAGE_SUFFIXES,
+    read_one=lambda path, name: to_image(_grid_in(path), name),
+    open_all=lambda path, name: open_grid(_grid_in(path), name),
+)
+"""``.mha`` files, and ``.mhd`` files beside their voxels."""

@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import math
 import zlib
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from napari_medvlseg.core.errors import (
-    GeometryError,
-    ImageError,
-    UnsupportedFormatError,
-)
+from napari_medvlseg.core.errors import UnsupportedFormatError
+from napari_medvlseg.core.io.file_format import FileFormat
 from napari_medvlseg.core.io.grid import corner_error, geometry_facts, walk_axis
 from napari_medvlseg.core.io.opened import (
     Opened,
@@ -35,7 +31,6 @@ from napari_medvlseg.core.io.stored import (
 from napari_medvlseg.core.types import Image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     import nibabel as nib
@@ -51,73 +46,45 @@ QFORM_TOLERANCE_MM = 0.1
 """Largest error of a corner at which a qform, which cannot shear, is still written."""
 
 
-def read_nifti(path: Path, name: str) -> Image:
-    """Read one volume with its affine in mm.
-
-    Parameters
-    ----------
-    path : Path
-        A ``.nii`` or ``.nii.gz`` file.
-    name : str
-        Of the image.
-
-    Raises
-    ------
-    UnsupportedFormatError
-        If the file is damaged, foreign, or a series of volumes.
-    """
-    with _damage_told(path):
-        header = _read_header(path)
-        shape = _shape(header)
-        _check_single(shape, path)
-        voxels, rgb = _split_colours(_voxels(header, path, shape[:3]), path)
-        affine = _affine_mm(header)
-        units = _units(header, affine)
-        spatial = voxels.ndim - rgb
-        return Image(
-            voxels,
-            affine,
-            rgb=rgb,
-            units=units,
-            slice_axis=_slice_axis(header, affine) if spatial == 3 else 0,
-            name=name,
-            facts={**_facts(header), **geometry_facts(affine, spatial, units)},
-        )
+def _read(path: Path, name: str) -> Image:
+    """Read one volume with its affine in mm, its axes as stored."""
+    header = _read_header(path)
+    shape = _shape(header)
+    _check_single(shape, path)
+    voxels, rgb = _split_colours(_voxels(header, path, shape[:3]), path)
+    affine = _affine_mm(header)
+    units = _units(header, affine)
+    spatial = voxels.ndim - rgb
+    return Image(
+        voxels,
+        affine,
+        rgb=rgb,
+        units=units,
+        slice_axis=_slice_axis(header, affine) if spatial == 3 else 0,
+        name=name,
+        facts={**_facts(header), **geometry_facts(affine, spatial, units)},
+    )
 
 
-def open_nifti(path: Path, name: str) -> Opened:
-    """Open all volumes, (*series, K, J, I); a large uncompressed file stays there.
-
-    Parameters
-    ----------
-    path : Path
-        A ``.nii`` or ``.nii.gz`` file.
-    name : str
-        Of the image.
-
-    Raises
-    ------
-    UnsupportedFormatError
-        If the file is damaged or foreign.
-    """
-    with _damage_told(path):
-        header = _read_header(path)
-        shape = _shape(header)
-        affine = _affine_mm(header)
-        units = _units(header, affine)
-        spatial = len(shape[:3])
-        voxels, rgb = _all_voxels(header, path, shape)
-        walked = _slice_axis(header, affine) if spatial == 3 else 0
-        return Opened(
-            voxels=voxels,
-            affine=slowest_first(affine, spatial),
-            rgb=rgb,
-            units=units,
-            slice_axis=spatial - 1 - walked if spatial == 3 else 0,
-            name=name,
-            facts={**_facts(header), **geometry_facts(affine, spatial, units)},
-            series=_series(header, shape),
-        )
+def _open(path: Path, name: str) -> Opened:
+    """Open all volumes, (*series, K, J, I); a large uncompressed file stays there."""
+    header = _read_header(path)
+    shape = _shape(header)
+    affine = _affine_mm(header)
+    units = _units(header, affine)
+    spatial = len(shape[:3])
+    voxels, rgb = _all_voxels(header, path, shape)
+    walked = _slice_axis(header, affine) if spatial == 3 else 0
+    return Opened(
+        voxels=voxels,
+        affine=slowest_first(affine, spatial),
+        rgb=rgb,
+        units=units,
+        slice_axis=spatial - 1 - walked if spatial == 3 else 0,
+        name=name,
+        facts={**_facts(header), **geometry_facts(affine, spatial, units)},
+        series=_series(header, shape),
+    )
 
 
 def to_nifti(
@@ -169,22 +136,12 @@ def _read_header(path: Path) -> nib.Nifti1Header:
     return nib.Nifti1Header(head[: nib.Nifti1Header.sizeof_hdr])
 
 
-@contextmanager
-def _damage_told(path: Path) -> Iterator[None]:
-    """Turn what a damaged file raises into one sentence."""
+def _damage() -> tuple[type[Exception], ...]:
+    """Return what nibabel raises on a damaged header."""
     from nibabel.spatialimages import HeaderDataError
     from nibabel.wrapstruct import WrapStructError
 
-    damage = (
-        *(OSError, EOFError, ValueError, LookupError, ArithmeticError, MemoryError),
-        *(zlib.error, HeaderDataError, WrapStructError, ImageError, GeometryError),
-    )
-    try:
-        yield
-    except damage as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        msg = f"{path}: cannot be read as NIfTI, it may be damaged ({reason})"
-        raise UnsupportedFormatError(msg) from error
+    return (HeaderDataError, WrapStructError)
 
 
 def _voxels(header: nib.Nifti1Header, path: Path, shape: tuple[int, ...]) -> Array:
@@ -336,6 +293,14 @@ def _header_of(
     """Return the header of the file that a grid comes from, if it still fits."""
     if source is None or not source.is_file():
         return None
-    header = _read_header(source)
+    damage: tuple[type[Exception], ...] = (OSError, EOFError, zlib.error, *_damage())
+    try:
+        header = _read_header(source)
+    except damage:
+        return None  # it has become something else
     same = np.allclose(_affine_mm(header), affine, rtol=1e-6, atol=1e-6)
     return header if same else None
+
+
+NIFTI = FileFormat("NIfTI", NIFTI_SUFFIXES, _read, _open, _damage)
+"""``.nii`` and ``.nii.gz`` files of either version."""

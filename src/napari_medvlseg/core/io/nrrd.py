@@ -6,17 +6,11 @@ pynrrd unpacks whatever it is given; `read_stored` only what the header declares
 from __future__ import annotations
 
 import warnings
-import zlib
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_medvlseg.core.errors import (
-    GeometryError,
-    ImageError,
-    UnsupportedFormatError,
-)
+from napari_medvlseg.core.io.file_format import FileFormat
 from napari_medvlseg.core.io.grid import (
     LPS_SIGNS,
     MM_PER_UNIT,
@@ -29,13 +23,9 @@ from napari_medvlseg.core.io.grid import (
 from napari_medvlseg.core.io.stored import beside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     import numpy.typing as npt
-
-    from napari_medvlseg.core.io.opened import Opened
-    from napari_medvlseg.core.types import Image
 
     Matrix = npt.NDArray[np.float64]
     Header = dict[str, Any]
@@ -69,48 +59,10 @@ _COLOUR_KINDS = ("vector", "rgb-color", "rgba-color", "3-color", "4-color")
 _NO_KIND = ("???", "none")
 
 
-def read_nrrd(path: Path, name: str) -> Image:
-    """Read one picture or volume, slowest axis first, with its affine in mm.
-
-    Parameters
-    ----------
-    path : Path
-        A ``.nrrd`` file, or a ``.nhdr`` file beside its data.
-    name : str
-        Of the image.
-
-    Raises
-    ------
-    UnsupportedFormatError
-        If the file is damaged, foreign, or a series; or if its data are absent.
-    """
-    with _damage_told(path):
-        return to_image(_grid(*_read_header(path), path), name)
-
-
-def open_nrrd(path: Path, name: str) -> Opened:
-    """Open all volumes; those of a large file that is not compressed stay there.
-
-    Parameters
-    ----------
-    path : Path
-        A ``.nrrd`` file, or a ``.nhdr`` file beside its data.
-    name : str
-        Of the image.
-
-    Raises
-    ------
-    UnsupportedFormatError
-        If the file is damaged or foreign, or its voxels are absent.
-    """
-    with _damage_told(path):
-        return open_grid(_grid(*_read_header(path), path), name)
-
-
 def write_nrrd(
     path: Path, values: npt.NDArray[Any], affine: Matrix, *, ndim: int, units: str
 ) -> None:
-    """Write values on the grid of an image that `read_nrrd` or its kin gave.
+    """Write values on the grid of an image that a `FileFormat` gave.
 
     Parameters
     ----------
@@ -146,22 +98,16 @@ def write_nrrd(
         nrrd.write(str(path), values, header, compression_level=1, index_order="C")
 
 
-@contextmanager
-def _damage_told(path: Path) -> Iterator[None]:
-    """Turn what a damaged file raises into one sentence."""
+def _damage() -> tuple[type[Exception], ...]:
+    """Return what pynrrd raises on a damaged header."""
     from nrrd import NRRDError
 
-    damage = (
-        *(OSError, EOFError, ValueError, LookupError, ArithmeticError, TypeError),
-        *(zlib.error, MemoryError, StopIteration, NRRDError),
-        *(ImageError, GeometryError),
-    )
-    try:
-        yield
-    except damage as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        msg = f"{path}: cannot be read as NRRD, it may be damaged ({reason})"
-        raise UnsupportedFormatError(msg) from error
+    return (TypeError, StopIteration, NRRDError)
+
+
+def _grid_in(path: Path) -> FileGrid:
+    """Return what a file's header says."""
+    return _grid(*_read_header(path), path)
 
 
 def _read_header(path: Path) -> tuple[Header, int]:
@@ -333,3 +279,13 @@ def _facts(header: Header) -> dict[str, Any]:
     if space and words <= body:
         facts["space"] = space
     return facts
+
+
+NRRD = FileFormat(
+    "NRRD",
+    NRRD_SUFFIXES,
+    read_one=lambda path, name: to_image(_grid_in(path), name),
+    open_all=lambda path, name: open_grid(_grid_in(path), name),
+    damage=_damage,
+)
+"""``.nrrd`` files, and ``.nhdr`` files beside their data."""

@@ -17,24 +17,19 @@ from napari_medvlseg.core.io.dicom_files import (
     read_file,
 )
 from napari_medvlseg.core.io.dicom_series import series_among
-from napari_medvlseg.core.io.metaimage import METAIMAGE_SUFFIXES, open_metaimage
-from napari_medvlseg.core.io.nifti import NIFTI_SUFFIXES, open_nifti
-from napari_medvlseg.core.io.nrrd import NRRD_SUFFIXES, open_nrrd
-from napari_medvlseg.core.io.raster import RASTER_SUFFIXES, open_raster
-from napari_medvlseg.core.io.read import check_readable, is_dicom_file, stem_of
+from napari_medvlseg.core.io.raster import RASTER
+from napari_medvlseg.core.io.read import (
+    BY_NAME,
+    check_readable,
+    is_dicom_file,
+    stem_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from napari_medvlseg.core.io.dicom_series import Series
     from napari_medvlseg.core.io.opened import Opened
-
-_OPENERS: dict[tuple[str, ...], Callable[[Path, str], Opened]] = {
-    RASTER_SUFFIXES: open_raster,
-    NIFTI_SUFFIXES: open_nifti,
-    NRRD_SUFFIXES: open_nrrd,
-    METAIMAGE_SUFFIXES: open_metaimage,
-}
 
 
 def open_image(path: str | Path) -> Opened:
@@ -56,8 +51,9 @@ def open_image(path: str | Path) -> Opened:
     check_readable(path)
     if is_dicom_file(path):
         return open_dicom(path, [read_file(path)])
-    suffixes = next(kind for kind in _OPENERS if path.name.lower().endswith(kind))
-    return _OPENERS[suffixes](path, stem_of(path))
+    return next(kind for kind in BY_NAME if kind.has_name_of(path)).open(
+        path, stem_of(path)
+    )
 
 
 def find_series(paths: Sequence[Path]) -> list[Series]:
@@ -129,7 +125,7 @@ def open_stack(paths: Sequence[Path]) -> Opened:
 
 def is_stackable(path: Path) -> bool:
     """Whether the name is that of a picture that `open_stack` takes."""
-    return path.name.lower().endswith(RASTER_SUFFIXES)
+    return RASTER.has_name_of(path)
 
 
 def holds_dicom(path: Path) -> bool:

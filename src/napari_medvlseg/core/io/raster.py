@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_medvlseg.core.errors import ImageError, UnsupportedFormatError
+from napari_medvlseg.core.io.file_format import FileFormat
 from napari_medvlseg.core.io.opened import Opened
 from napari_medvlseg.core.io.stored import check_expansion
 from napari_medvlseg.core.io.tiff_pages import lazy_pages
+from napari_medvlseg.core.io.tiff_spacing import flat_affine, tiff_spacing
 from napari_medvlseg.core.types import Image
 
 if TYPE_CHECKING:
@@ -42,65 +44,44 @@ _YCBCR = 6
 _KEPT_MODES = ("L", "RGB", "RGBA", "I", "F")
 
 
-def read_raster(path: Path, name: str) -> Image:
-    """Read a picture, or a TIFF with several pages as a stack; its spacing is unknown.
-
-    Parameters
-    ----------
-    path : Path
-        With a suffix of `RASTER_SUFFIXES`.
-    name : str
-        Of the image.
-
-    Raises
-    ------
-    UnsupportedFormatError
-        If the file is damaged, foreign, or has axes to choose from first.
-    """
-    try:
-        if path.suffix.lower() in TIFF_SUFFIXES:
-            pixels, rgb = _read_tiff(path)
-        else:
-            pixels, rgb = _read_picture(path)
-        return Image(pixels, rgb=rgb, name=name)
-    except UnsupportedFormatError:
-        raise
-    except _DAMAGE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        msg = f"{path}: cannot be read, it may be damaged or misnamed ({reason})"
-        raise UnsupportedFormatError(msg) from error
-
-
-def open_raster(path: Path, name: str) -> Opened:
-    """Open a picture or a stack; of a large TIFF a page is read when it is looked at.
-
-    Parameters
-    ----------
-    path : Path
-        With a suffix of `RASTER_SUFFIXES`.
-    name : str
-        Of the image.
-
-    Raises
-    ------
-    UnsupportedFormatError
-        As `read_raster` does.
-    """
+def _read(path: Path, name: str) -> Image:
+    """Read a picture, or a TIFF with several pages as a stack."""
     if path.suffix.lower() in TIFF_SUFFIXES:
-        pages = _large_stack(path)
-        if pages is not None:
-            return Opened(voxels=pages[0], rgb=pages[1], name=name)
-    image = read_raster(path, name)
-    return Opened(voxels=image.voxels, rgb=image.rgb, name=name)
+        pixels, rgb, told = _read_tiff(path)
+        return Image(pixels, rgb=rgb, name=name, **told)
+    pixels, rgb = _read_picture(path)
+    return Image(pixels, rgb=rgb, name=name)
 
 
-def _large_stack(path: Path) -> tuple[Any, bool] | None:
-    """Return what `lazy_pages` does; None also of what is damaged, to be told later."""
+def _open(path: Path, name: str) -> Opened:
+    """Open a picture or a stack; of a large TIFF a page is read when it is seen."""
+    if path.suffix.lower() in TIFF_SUFFIXES:
+        opened = _large_stack(path, name)
+        if opened is not None:
+            return opened
+    image = _read(path, name)
+    return Opened(
+        voxels=image.voxels,
+        affine=image.affine,
+        rgb=image.rgb,
+        units=image.units,
+        name=name,
+        facts=image.facts,
+    )
+
+
+def _large_stack(path: Path, name: str) -> Opened | None:
+    """Open what `lazy_pages` gives; None also of what is damaged, to be told later."""
     import tifffile
 
     try:
         with tifffile.TiffFile(path) as tiff:
-            return lazy_pages(path, tiff, _only_series(tiff, path))
+            series = _only_series(tiff, path)
+            pages = lazy_pages(path, tiff, series)
+            if pages is None:
+                return None
+            told = _spacing(tiff, series.axes.removesuffix("S"))
+            return Opened(voxels=pages[0], rgb=pages[1], name=name, **told)
     except (*_DAMAGE, tifffile.TiffFileError, UnsupportedFormatError):
         return None
 
@@ -134,8 +115,8 @@ def _to_pixels(picture: PIL.Image.Image) -> tuple[Pixels, bool]:
     return pixels.astype(pixels.dtype.newbyteorder("=")), pixels.ndim == 3
 
 
-def _read_tiff(path: Path) -> tuple[Pixels, bool]:
-    """Read the first series of a TIFF."""
+def _read_tiff(path: Path) -> tuple[Pixels, bool, dict[str, Any]]:
+    """Read the first series of a TIFF, and what is known of its spacing."""
     import tifffile
 
     try:
@@ -144,13 +125,24 @@ def _read_tiff(path: Path) -> tuple[Pixels, bool]:
             _check_tiff(series, path)
             pixels = _undo_palette(series.asarray(), tiff.pages.first)
             axes = series.axes + "S" * (pixels.ndim - series.ndim)
+            arranged = _arrange(pixels, axes, path)
+            return (*arranged[:2], _spacing(tiff, arranged[2]))
     except tifffile.TiffFileError as error:
         raise ValueError(str(error)) from error
     except ValueError as error:
         if "imagecodecs" not in str(error):
             raise
-        return _read_compressed_tiff(path)
-    return _arrange(pixels, axes, path)
+        return (*_read_compressed_tiff(path), {})
+
+
+def _spacing(tiff: tifffile.TiffFile, axes: str) -> dict[str, Any]:
+    """Return affine, units and facts of a TIFF, as far as they are known."""
+    found = tiff_spacing(tiff, axes)
+    if found is None:
+        return {}
+    edges, source = found
+    facts = {"spacing_from": source, "spacing_mm": list(edges)}
+    return {"affine": flat_affine(edges), "units": "mm", "facts": facts}
 
 
 def _only_series(tiff: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries:
@@ -240,8 +232,11 @@ def _undo_palette(pixels: Pixels, page: tifffile.TiffPage) -> Pixels:
     return pixels
 
 
-def _arrange(pixels: Pixels, axes: str, path: Path) -> tuple[Pixels, bool]:
-    """Put colour last, drop axes of length one, and refuse what is left over."""
+def _arrange(pixels: Pixels, axes: str, path: Path) -> tuple[Pixels, bool, str]:
+    """Put colour last, drop axes of length one, and refuse what is left over.
+
+    Also return which axes there are, without colour.
+    """
     if "S" in axes:
         pixels = np.moveaxis(pixels, axes.index("S"), -1)
         axes = axes.replace("S", "") + "S"
@@ -262,7 +257,7 @@ def _arrange(pixels: Pixels, axes: str, path: Path) -> tuple[Pixels, bool]:
             f"of shape {pixels.shape}; save one channel and one series of it"
         )
         raise UnsupportedFormatError(msg)
-    return np.ascontiguousarray(pixels), rgb
+    return np.ascontiguousarray(pixels), rgb, spatial
 
 
 def _read_compressed_tiff(path: Path) -> tuple[Pixels, bool]:
@@ -275,3 +270,7 @@ def _read_compressed_tiff(path: Path) -> tuple[Pixels, bool]:
     first, rgb = pages[0]
     same = [page for page, _ in pages if page.shape == first.shape]
     return (np.stack(same) if len(same) > 1 else first), rgb
+
+
+RASTER = FileFormat("a picture", RASTER_SUFFIXES, _read, _open, lambda: _DAMAGE)
+"""PNG, JPEG, BMP and TIFF files."""

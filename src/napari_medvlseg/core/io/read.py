@@ -13,23 +13,20 @@ from napari_medvlseg.core.io.dicom_files import (
     has_dicom_suffix,
     is_dicom,
 )
-from napari_medvlseg.core.io.metaimage import METAIMAGE_SUFFIXES, read_metaimage
-from napari_medvlseg.core.io.nifti import NIFTI_SUFFIXES, read_nifti
-from napari_medvlseg.core.io.nrrd import NRRD_SUFFIXES, read_nrrd
-from napari_medvlseg.core.io.raster import RASTER_SUFFIXES, read_raster
+from napari_medvlseg.core.io.metaimage import METAIMAGE
+from napari_medvlseg.core.io.nifti import NIFTI
+from napari_medvlseg.core.io.nrrd import NRRD
+from napari_medvlseg.core.io.raster import RASTER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from napari_medvlseg.core.types import Image
 
-_READERS: dict[tuple[str, ...], Callable[[Path, str], Image]] = {
-    RASTER_SUFFIXES: read_raster,
-    NIFTI_SUFFIXES: read_nifti,
-    NRRD_SUFFIXES: read_nrrd,
-    METAIMAGE_SUFFIXES: read_metaimage,
-}
-READABLE_SUFFIXES = (*(end for ends in _READERS for end in ends), *DICOM_SUFFIXES)
+BY_NAME = (RASTER, NIFTI, NRRD, METAIMAGE)
+"""The formats that a file's name tells."""
+READABLE_SUFFIXES = (
+    *(end for kind in BY_NAME for end in kind.suffixes),
+    *DICOM_SUFFIXES,
+)
 """Of the files that are read by their name; DICOM files may have any other, or none."""
 
 
@@ -55,8 +52,9 @@ def read(path: str | Path, *, series: str | None = None) -> Image:
     check_readable(path)
     if path.is_dir() or is_dicom_file(path):
         return read_dicom(path, series)
-    suffixes = next(kind for kind in _READERS if path.name.lower().endswith(kind))
-    return _READERS[suffixes](path, stem_of(path))
+    return next(kind for kind in BY_NAME if kind.has_name_of(path)).read(
+        path, stem_of(path)
+    )
 
 
 def check_readable(path: Path) -> None:
@@ -86,12 +84,12 @@ def is_readable(path: Path) -> bool:
 
 def is_nifti(path: Path) -> bool:
     """Whether the name is that of a NIfTI file."""
-    return path.name.lower().endswith(NIFTI_SUFFIXES)
+    return NIFTI.has_name_of(path)
 
 
 def is_itk(path: Path) -> bool:
     """Whether the name is that of an NRRD or MetaImage file."""
-    return path.name.lower().endswith((*NRRD_SUFFIXES, *METAIMAGE_SUFFIXES))
+    return NRRD.has_name_of(path) or METAIMAGE.has_name_of(path)
 
 
 def stem_of(path: Path) -> str:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_medvlseg.core.errors import OutputError, UnsupportedFormatError
+from napari_medvlseg.core.json_file import read_object
 from napari_medvlseg.core.types import Midline, Segmentation
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def load_workspace(folder: Path) -> Workspace:
     UnsupportedFormatError
         If it is none, damaged, or of a newer version.
     """
-    told = _read_json(folder / FILE)
+    told = read_object(folder / FILE, "a saved session's file", UnsupportedFormatError)
     if told.get("format") != FORMAT:
         msg = (
             f"{folder}: expected a session of format {FORMAT}, got "
@@ -343,16 +344,3 @@ def _check_arrays(segmentation: Segmentation, edited: Array | None) -> None:
     if shapes != {expected} or (edited is not None and edited.shape != shape):
         msg = f"arrays of {sorted(shapes)} beside labels of {shape}"
         raise ValueError(msg)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """Read the JSON object of a session."""
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        msg = f"{path}: expected a saved session's file, cannot read it ({error})"
-        raise UnsupportedFormatError(msg) from error
-    if not isinstance(told, dict):
-        msg = f"{path}: expected a JSON object, got {type(told).__name__}"
-        raise UnsupportedFormatError(msg)
-    return told
