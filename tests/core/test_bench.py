@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -11,7 +12,11 @@ from napari_medvlseg.core.errors import ImageError
 from napari_medvlseg.core.types import Image
 
 
-def test_a_benchmark_tells_times_agreement_and_memory() -> None:
+def test_a_benchmark_tells_times_agreement_and_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Times of the processor, so that other programs do not decide which is longer."""
+    monkeypatch.setattr(time, "perf_counter", time.process_time)
     pixels = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
     image = Image(pixels, rgb=True)
     config = SegmentConfig(num_samples=3, device="cpu")
