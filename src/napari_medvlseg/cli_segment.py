@@ -102,14 +102,14 @@ def _segment_one(
     kept = _kept_slices(image, output / stem, task, options)
     try:
         found = _result(image, path.name, task, kept)
-    except KeyboardInterrupt:
-        if kept is None or not kept.count:
-            raise
-        left = (
-            f"{kept.count} slices are kept in {kept.folder}; the same command goes on "
-            "from there, with --no-resume it removes them"
-        )
-        raise KeyboardInterrupt(left) from None
+    except KeyboardInterrupt as stop:
+        if kept is not None and kept.count:
+            left = (
+                f"{kept.count} slices are kept in {kept.folder}; the same command goes "
+                "on from there, with --no-resume it removes them"
+            )
+            stop.args = (left,)
+        raise
     written = write(
         found,
         source,

