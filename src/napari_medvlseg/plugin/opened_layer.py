@@ -64,6 +64,7 @@ def to_layer_data(opened: Opened, path: Path, series: int | None = None) -> Laye
                 "path": str(path),
                 "affine": affine.tolist(),
                 "units": "mm" if _is_in_body(opened) else "pixel",
+                "shape": [int(size) for size in _spatial(voxels, opened)],
                 "spacing_mm": edges.tolist() if opened.units == "mm" else None,
                 "slice_axis": walked,
                 "facts": dict(opened.facts),
@@ -74,6 +75,12 @@ def to_layer_data(opened: Opened, path: Path, series: int | None = None) -> Laye
     if not opened.rgb:
         choices |= {"colormap": "gray", "contrast_limits": contrast_limits(opened)}
     return voxels, choices, "image"
+
+
+def _spatial(voxels: Any, opened: Opened) -> tuple[int, ...]:
+    """Return the sizes of the last three axes but colour, as the layer has them."""
+    sizes = voxels.shape[: voxels.ndim - int(opened.rgb)]
+    return tuple(sizes[-3:])
 
 
 def contrast_limits(opened: Opened) -> tuple[float, float]:
@@ -117,8 +124,12 @@ def _sample(voxels: Any) -> npt.NDArray[Any]:
 
 
 def _is_in_body(opened: Opened) -> bool:
-    """Whether its place in the body is known: of some pictures only the spacing is."""
-    return opened.units == "mm" and "spacing_from" not in opened.facts
+    """Whether its place in the body is known, or at least its sides.
+
+    Of some pictures only the spacing is known.
+    """
+    is_told = "spacing_from" not in opened.facts or "sides_from" in opened.facts
+    return opened.units == "mm" and is_told
 
 
 def _is_placed(opened: Opened) -> bool:

@@ -22,7 +22,8 @@ from qtpy.QtWidgets import (
 
 from napari_medvlseg.core.palette import label_color
 from napari_medvlseg.plugin.controls import NUMBER_WIDTH, named
-from napari_medvlseg.plugin.result_layers import KINDS, MASK, STYLES
+from napari_medvlseg.plugin.result_layers import KINDS, MASK
+from napari_medvlseg.plugin.result_style import STYLES
 
 if TYPE_CHECKING:
     from napari_medvlseg.core.types import Segmentation

@@ -303,6 +303,7 @@ class SegmentWidget(QWidget):
         session.follow(viewer.cursor.events.position, self._on_cursor_moved)
         session.follow(viewer.dims.events.current_step, self._on_cursor_moved)
         session.follow(viewer.layers.selection.events.active, self._on_active_changed)
+        session.follow(viewer.layers.events.removed, self._on_active_changed)
         session.at_stop.append(self._engine.close)
         session.at_leave += [
             self.image.disconnect_layers,
@@ -388,8 +389,9 @@ class SegmentWidget(QWidget):
         self.results.set_values(*self.session.under_cursor(position))
 
     def _on_active_changed(self, _event: Any = None) -> None:
-        """Show the threshold of the result whose layer is chosen."""
+        """Show findings and threshold of the result whose layer is chosen."""
         result = self.session.current
+        self.results.set_findings(None if result is None else result.findings)
         if result is not None and result.segmentation is not None:
             self.session.threshold = result.segmentation.threshold
             self.results.set_threshold(result.segmentation.threshold)
