@@ -78,12 +78,15 @@ def read_layers(path: PathOrPaths) -> list[LayerData]:
     MedVLSegError
         If a file is damaged, or slices are missing.
     """
+    from napari_medvlseg.plugin.first_view import show_as_acquired
+
     paths = _paths(path)
     try:
         layers = _read(paths)
     except MedVLSegError as error:
         _tell(error, paths[0])
         raise
+    show_as_acquired(layers)
     return layers or NO_LAYERS
 
 
