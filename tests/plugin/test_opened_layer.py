@@ -252,3 +252,14 @@ def test_of_an_x_ray_that_tells_its_sides_the_sides_are_known() -> None:
     assert layer.translate.tolist() == [0, 0]
     letters = letters_for(LayerList([layer]), dims_at(layer, (0, 0)), Camera())
     assert letters == EdgeLetters(left="R", right="L", top="S", bottom="I")
+
+
+def test_sides_that_a_file_has_not_told_are_not_written_at_the_edges() -> None:
+    """Its place is a convention: good to lay results over it, not to find the left."""
+    opened = opened_at(np.diag([1, 1, 3, 1.0]), facts={"orientation": "unknown"})
+    layer = layer_of(opened)
+    dims = dims_at(layer, (1, 1, 1))
+    assert letters_for(LayerList([layer]), dims, Camera()) is None
+    cut = cut_layer(layer, dims, whole=True)
+    assert cut.units == "mm"
+    assert cut.facts["orientation"] == "unknown"

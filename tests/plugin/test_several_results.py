@@ -34,7 +34,7 @@ def _masks(viewer: Any) -> list[str]:
 def test_a_later_result_of_the_same_prompt_is_seen_alone(
     qtbot: QtBot, viewer_with_disc: Any, dock: SegmentWidget
 ) -> None:
-    """Two entropies over one image would add up to what neither says."""
+    """Two entropies over one image would look like a third."""
     run_and_wait(qtbot, dock, "bright blob")
     run_and_wait(qtbot, dock, "dark hole")
     run_and_wait(qtbot, dock, "bright blob")

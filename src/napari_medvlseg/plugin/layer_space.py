@@ -162,6 +162,8 @@ def screen_to_patient(
     That is before the camera mirrors anything. None where that is unknown.
     """
     affine = patient_affine(layer.metadata, spatial_shape(layer))
+    if not _tells_sides(layer.metadata):
+        return None
     shown = shown_order(layer.ndim, dims)[-2:]
     columns = patient_columns(layer.ndim)
     if affine is None or len(shown) < 2 or any(axis not in columns for axis in shown):
@@ -175,6 +177,12 @@ def screen_to_patient(
     picked = affine[:3, [columns[axis] for axis in rightdown]]
     directions: Matrix = picked @ steps
     return directions
+
+
+def _tells_sides(metadata: Mapping[str, Any]) -> bool:
+    """Whether a file has told the patient's sides, or they are but a convention."""
+    facts = (metadata.get(KEY) or {}).get("facts") or {}
+    return facts.get("orientation") != "unknown"
 
 
 def channel_axis(layer: napari.layers.Image) -> int | None:

@@ -31,7 +31,9 @@ STYLES = {
         "probability", "viridis", 1.0, "", "translucent_no_depth", 0.7, 0.05
     ),
     **{
-        name: MapStyle(title, "magma", math.log(2), " nats", "additive", 0.8)
+        name: MapStyle(
+            title, "magma", math.log(2), " nats", "translucent_no_depth", 0.9, 0.5
+        )
         for name, title in (
             ("predictive_entropy", "predictive entropy"),
             ("mutual_information", "mutual information"),
@@ -39,10 +41,11 @@ STYLES = {
         )
     },
 }
-"""Entropies are added to the image, which shows through where the model is certain.
+"""The image shows through where a map is nearly 0: nothing is found, or all is certain.
 
-So it does where the probability is nearly 0: in 3D it would be behind a dark veil. Nor
-may the probability hide the mask's surface there: hence no depth.
+Maps are laid over the image and not added to it: a sum is lost on a bright image, as
+that of a skull in 3D or an X-ray, and two entropies would look like a third. They may
+not hide the mask's surface in 3D: hence no depth.
 """
 
 

@@ -23,7 +23,7 @@ from napari_medvlseg.plugin.worker import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     import napari.components
     import napari.layers
@@ -127,6 +127,7 @@ class Session(QObject):
             if edited is not None and result.mask is not None:
                 result.paint(edited)
             result.mark(complete=complete)
+            self._hide_covered()
             self.refined.emit(findings)
             self.adopted.emit()
 
@@ -239,9 +240,7 @@ class Session(QObject):
             replaced = self._replaced_by(result)
             self._results = [old for old in self._results if old.layers]
             self._results.append(result)
-            for old in self._results:
-                if self._is_covered(old) and old not in replaced:
-                    old.set_shown(())
+            self._hide_covered(besides=replaced)
         result.findings = update.findings
         result.segmentation = update.findings.segmentation  # no longer empty
         self._stagger.add(
@@ -274,10 +273,16 @@ class Session(QObject):
             if not old.is_edited
         ]
 
+    def _hide_covered(self, besides: Collection[Result] = ()) -> None:
+        """Hide the results that later ones lie over."""
+        for old in self._results:
+            if old not in besides and self._is_covered(old):
+                old.set_shown(())
+
     def _is_covered(self, result: Result) -> bool:
         """Whether a later result of the same prompts lies over a result.
 
-        Shown together their entropies, which are added to the image, would add up.
+        Shown together their entropies would look like a third.
         """
         later = self._results[self._results.index(result) + 1 :]
         return any(
