@@ -224,7 +224,7 @@ def by_monai(
     from monai.transforms.spatial.array import SpatialResample
 
     values = torch.from_numpy(np.ascontiguousarray(voxels, np.float32))[None]
-    move = SpatialResample(mode=mode, padding_mode="border", dtype=torch.float64)
+    move = SpatialResample(mode=mode, padding_mode="border", dtype=np.float64)
     moved = move(
         MetaTensor(values, affine=torch.from_numpy(affine)),
         dst_affine=torch.from_numpy(grid.affine),

@@ -118,8 +118,10 @@ def test_the_legend_tells_the_chosen_result_and_nothing_of_removed_ones(
     assert "bright blob" in dock.results.legend.text()
     layers.selection.active = dock.session.results[1].mask
     assert "nothing" in dock.results.legend.text()
+    assert not dock.results.legend.isHidden()
     layers.clear()
     assert dock.results.legend.text() == ""
+    assert dock.results.legend.isHidden()  # and leaves no gap
 
 
 @pytest.mark.parametrize("axis", [0, 2])

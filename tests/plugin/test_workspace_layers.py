@@ -152,6 +152,27 @@ def test_what_is_missing_stays_known_when_it_is_saved_again(
     assert "1 image, 1 result" in dock.progress.status.text()
 
 
+def test_a_moved_image_knows_where_it_is_now(
+    qtbot: QtBot,
+    viewer: Any,
+    dock: SegmentWidget,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "cells.png"
+    Picture.fromarray(disc()).save(path)
+    (layer,) = viewer.open(str(path), plugin=OURS)
+    layer.metadata[KEY]["affine"][0][3] = 5.0  # as a session may tell it
+    _save(qtbot, dock, tmp_path / "one")
+    viewer.layers.clear()
+    moved = str(path.rename(tmp_path / "moved.png"))
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (moved, ""))
+    _open(qtbot, dock, tmp_path / "one")
+    entry = viewer.layers[0].metadata[KEY]
+    assert entry["path"] == moved
+    assert entry["affine"][0][3] == 5
+
+
 def test_of_a_study_the_series_that_was_open_is_opened_unasked(
     qtbot: QtBot, viewer: Any, dock: SegmentWidget, tmp_path: Path
 ) -> None:

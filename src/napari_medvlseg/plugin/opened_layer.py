@@ -67,6 +67,7 @@ def to_layer_data(opened: Opened, path: Path, series: int | None = None) -> Laye
                 "shape": [int(size) for size in _spatial(voxels, opened)],
                 "spacing_mm": edges.tolist() if opened.units == "mm" else None,
                 "slice_axis": walked,
+                "read_axes": _read_axes(opened),
                 "facts": dict(opened.facts),
                 **({} if series is None else {"series": series}),
             }
@@ -153,6 +154,21 @@ def _upright(opened: Opened) -> tuple[Any, Matrix, int]:
     affine = opened.affine @ inv_ornt_aff(turns, opened.spatial_shape)
     view = voxels[(..., *steps, *[slice(None)] * len(colour))]
     return view, affine, order.index(opened.slice_axis)
+
+
+def _read_axes(opened: Opened) -> list[tuple[int, bool]]:
+    """Return which axis of what `read` gives each of the layer's is, and if flipped."""
+    from nibabel.orientations import io_orientation
+
+    count = len(opened.spatial_shape)
+    turns = [(axis, False) for axis in range(count)]
+    if _is_placed(opened):
+        told = io_orientation(TURN @ opened.affine)
+        order = np.argsort(told[:, 0]).tolist()
+        turns = [(axis, bool(told[axis, 1] < 0)) for axis in order]
+    if opened.is_turned:
+        turns = [(count - 1 - axis, flipped) for axis, flipped in turns]
+    return turns
 
 
 def _world(opened: Opened, affine: Matrix) -> Matrix:

@@ -38,7 +38,7 @@ from napari_medvlseg.plugin.options_view import OptionsView
 from napari_medvlseg.plugin.orientation_marks import OrientationMarks
 from napari_medvlseg.plugin.prompt_view import PromptView
 from napari_medvlseg.plugin.region import region_layer
-from napari_medvlseg.plugin.result_layers import Result, is_result
+from napari_medvlseg.plugin.result_layers import KEY, Result, is_result
 from napari_medvlseg.plugin.results_view import ResultsView
 from napari_medvlseg.plugin.run_view import RunView, time_left
 from napari_medvlseg.plugin.session import Session
@@ -160,11 +160,11 @@ class SegmentWidget(QWidget):
     def copy_command(self) -> None:
         """Put the shell command of what the controls say on the clipboard."""
         try:
-            job = self.job()
+            job, layer = self.job(), self.image.layer
+            command = shell_command(job, layer.source.path, layer.metadata.get(KEY))
         except MedVLSegError as error:
             self._tell_error(error)
             return
-        command = shell_command(job, self.image.layer.source.path)
         clipboard = QApplication.clipboard()
         if clipboard is not None:
             clipboard.setText(command)

@@ -247,7 +247,8 @@ def _apply_look(layer: Any, image: SavedImage) -> None:
     layer.units = tuple(look["units"])
     layer.axis_labels = tuple(look["axis_labels"])
     if look["place"] is not None:
-        layer.metadata = {**layer.metadata, KEY: look["place"]}
+        where = {k: v for k, v in layer.metadata.get(KEY, {}).items() if k == "path"}
+        layer.metadata = {**layer.metadata, KEY: {**look["place"], **where}}
     if not layer.rgb:
         low, high = look["contrast_limits"]
         ends = layer.contrast_limits_range

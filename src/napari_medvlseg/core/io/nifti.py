@@ -117,6 +117,7 @@ def open_nifti(path: Path, name: str) -> Opened:
             name=name,
             facts={**_facts(header), **_geometry(header, affine, spatial)},
             series=_series(header, shape),
+            is_turned=True,
         )
 
 
