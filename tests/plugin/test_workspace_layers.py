@@ -143,7 +143,7 @@ def test_what_is_missing_stays_known_when_it_is_saved_again(
     moved = path.rename(tmp_path / "moved.png")
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: ("", ""))
     _open(qtbot, dock, tmp_path / "one")
-    qtbot.waitUntil(lambda: len(dock.session.results) == 1, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: len(viewer.layers) == 5, timeout=WAIT_MS)
     _save(qtbot, dock, tmp_path / "two")
     viewer.layers.clear()
     moved.rename(path)

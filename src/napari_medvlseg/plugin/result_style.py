@@ -32,7 +32,7 @@ STYLES = {
     ),
     **{
         name: MapStyle(
-            title, "magma", math.log(2), " nats", "translucent_no_depth", 0.9, 0.5
+            title, "plasma", math.log(2), " nats", "translucent_no_depth", 0.9, 0.5
         )
         for name, title in (
             ("predictive_entropy", "predictive entropy"),
