@@ -77,3 +77,72 @@ def test_a_picture_without_a_place_is_in_mm_only_where_a_spacing_is_told(
     assert np.array_equal(
         choose_slices(image, None, None).picture(image.voxels, 0), PICTURE
     )
+
+
+@pytest.mark.parametrize(
+    ("told", "column", "row", "plane"),
+    [
+        (["L", "F"], (-1, 0, 0), (0, 0, -1), "coronal"),
+        (["R", "F"], (1, 0, 0), (0, 0, -1), "coronal"),
+        (["P", "F"], (0, -1, 0), (0, 0, -1), "sagittal"),
+        (["LA", "FP"], (-1, 0, 0), (0, 0, -1), "coronal"),
+        (["A", "R"], (0, 1, 0), (1, 0, 0), "axial"),
+    ],
+)
+def test_an_x_ray_tells_its_sides_without_a_place(
+    tmp_path: Path,
+    write_dicom: WriteDicom,
+    told: list[str],
+    column: tuple[int, ...],
+    row: tuple[int, ...],
+    plane: str,
+) -> None:
+    write_dicom(
+        *(tmp_path / "a", PICTURE),
+        Modality="DX",
+        PatientOrientation=told,
+        ImagerPixelSpacing=[0.2, 0.3],
+    )
+    image = read(tmp_path / "a")
+    np.testing.assert_allclose(image.affine[:3, 1], 0.3 * np.array(column))
+    np.testing.assert_allclose(image.affine[:3, 0], 0.2 * np.array(row))
+    assert image.facts["orientation"] == plane
+    assert image.facts["sides_from"] == "header"
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {"PatientOrientation": ["L", ""]},
+        {"PatientOrientation": ["L", "R"]},
+        {"PatientOrientation": ["L", "X"]},
+        {"PatientOrientation": "L"},
+        {"PatientOrientation": ["R", "F"], "AnatomicalOrientationType": "QUADRUPED"},
+    ],
+)
+def test_sides_that_make_no_sense_are_unknown(
+    tmp_path: Path, write_dicom: WriteDicom, elements: dict[str, Any]
+) -> None:
+    write_dicom(tmp_path / "a", PICTURE, ImagerPixelSpacing=[0.2, 0.3], **elements)
+    image = read(tmp_path / "a")
+    assert image.facts["orientation"] == "unknown"
+    assert "sides_from" not in image.facts
+    assert np.array_equal(
+        choose_slices(image, None, None).picture(image.voxels, 0), PICTURE
+    )
+
+
+def test_a_picture_turned_in_the_patient_is_not_taken_for_an_upright_one(
+    tmp_path: Path, write_dicom: WriteDicom
+) -> None:
+    """It tells how it is turned, but not where it lies."""
+    write_dicom(
+        *(tmp_path / "a", PICTURE),
+        PixelSpacing=[0.2, 0.3],
+        ImageOrientationPatient=[-1, 0, 0, 0, 1, 0],
+    )
+    image = read(tmp_path / "a")
+    np.testing.assert_allclose(image.affine[:3, 1], [0.3, 0, 0])
+    np.testing.assert_allclose(
+        choose_slices(image, None, None).picture(image.voxels, 0), PICTURE[:, ::-1]
+    )

@@ -82,7 +82,7 @@ def test_big_endian_and_its_unit_are_understood(tmp_path: Path) -> None:
         "modality": "CT",
         "datatype": "int16",
         "spacing_mm": [30, 20, 10],
-        "orientation": "SPL",
+        "orientation": "unknown",
     }
 
 

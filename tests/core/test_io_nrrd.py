@@ -100,7 +100,7 @@ def test_spacings_alone_are_directions_of_their_own(path: Path) -> None:
     save(path, spacings=[0.5, 0.7, 2.5])
     image = read(path)
     assert image.spacing_mm == pytest.approx((2.5, 0.7, 0.5))
-    assert image.facts["orientation"] == "SPL"
+    assert image.facts["orientation"] == "unknown"
 
 
 @pytest.mark.parametrize(

@@ -213,3 +213,45 @@ def test_pictures_get_the_same_size_in_all_orders(number: int) -> None:
     unknown = Image(native, affine)
     plain = choose_slices(unknown, walk, None)
     assert picture_size(unknown, plain, (0.5, 1.0)) == plain.picture_shape(native.shape)
+
+
+def by_monai(
+    voxels: npt.NDArray[np.generic], affine: Matrix, grid: ModelGrid, mode: str
+) -> npt.NDArray[np.float32]:
+    """Resample to a grid with MONAI, which finds each voxel through both affines."""
+    import torch
+    from monai.data.meta_tensor import MetaTensor
+    from monai.transforms.spatial.array import SpatialResample
+
+    values = torch.from_numpy(np.ascontiguousarray(voxels, np.float32))[None]
+    move = SpatialResample(mode=mode, padding_mode="border", dtype=np.float64)
+    moved = move(
+        MetaTensor(values, affine=torch.from_numpy(affine)),
+        dst_affine=torch.from_numpy(grid.affine),
+        spatial_size=grid.shape,
+    )
+    return np.asarray(moved[0])
+
+
+@pytest.mark.parametrize("number", [0, 13, 29, 47])
+def test_where_nothing_shrinks_it_agrees_with_monai(number: int) -> None:
+    noise = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+    voxels, affine = turned(noise, oblique(), number)
+    grid = ModelGrid.of(volume(voxels, affine), (0.7, 0.5, 1.1))
+    np.testing.assert_allclose(
+        grid.to_model(voxels), by_monai(voxels, affine, grid, "bilinear"), atol=1e-4
+    )
+    np.testing.assert_array_equal(
+        grid.to_model(voxels, nearest=True),
+        by_monai(voxels, affine, grid, "nearest"),
+    )
+
+
+def test_where_it_shrinks_it_is_nearer_to_the_mean_of_each_voxel_than_monai() -> None:
+    """MONAI takes values at points: what a coarse voxel skips is lost, noise stays."""
+    noise = np.random.default_rng(0).normal(size=(24, 27, 30)).astype(np.float32)
+    grid = ModelGrid.of(volume(noise, np.eye(4)), (3, 3, 3))
+    mean = noise.reshape(8, 3, 9, 3, 10, 3).mean(axis=(1, 3, 5))
+    ours = np.std(grid.to_model(noise) - mean)
+    theirs = np.std(by_monai(noise, np.eye(4), grid, "bilinear") - mean)
+    assert ours < 0.2 * theirs

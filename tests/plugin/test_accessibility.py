@@ -62,3 +62,10 @@ def test_the_dock_fits_napari_s_width(dock: SegmentWidget) -> None:
     assert inside is not None
     dock.options.more.expand()
     assert inside.minimumSizeHint().width() <= 320
+
+
+def test_what_is_told_is_never_greyed_out(dock: SegmentWidget) -> None:
+    """Grey is for what cannot be used; as a colour of text it is too faint to read."""
+    told = [label for label in dock.findChildren(QLabel) if label.text()]
+    assert told
+    assert all(label.isEnabled() for label in told)

@@ -9,14 +9,16 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import pytest
-from napari.components import Dims
+from napari.components import Camera, Dims, LayerList
 from napari.layers import Image as ImageLayer
 from napari.layers import Layer
 
 from napari_medvlseg.core.io.opened import Opened, SeriesAxis
+from napari_medvlseg.core.orientation import EdgeLetters
 from napari_medvlseg.plugin.layer_space import KEY, patient_affine, to_world
 from napari_medvlseg.plugin.layers import cut_layer
 from napari_medvlseg.plugin.opened_layer import contrast_limits, to_layer_data
+from napari_medvlseg.plugin.orientation_marks import letters_for
 from napari_medvlseg.plugin.place import TURN, WORLD
 from napari_medvlseg.plugin.result_layers import is_result
 
@@ -253,3 +255,24 @@ def test_what_is_no_number_does_not_spoil_the_contrast() -> None:
     low, high = contrast_limits(Opened(voxels=voxels))
     assert 0 <= low < high <= 1
     assert contrast_limits(Opened(voxels=voxels[:, :1])) == (0, 1)
+
+
+def test_of_an_x_ray_that_tells_its_sides_the_sides_are_known() -> None:
+    affine = np.array([[0, -2.0, 0, 0], [0, 0, 1, 0], [-2, 0, 0, 0], [0, 0, 0, 1]])
+    facts = {"spacing_from": "detector", "sides_from": "header"}
+    opened = Opened(voxels=numbered(4, 5), affine=affine, units="mm", facts=facts)
+    layer = layer_of(opened)
+    assert layer.translate.tolist() == [0, 0]
+    letters = letters_for(LayerList([layer]), dims_at(layer, (0, 0)), Camera())
+    assert letters == EdgeLetters(left="R", right="L", top="S", bottom="I")
+
+
+def test_sides_that_a_file_has_not_told_are_not_written_at_the_edges() -> None:
+    """Its place is a convention: good to lay results over it, not to find the left."""
+    opened = opened_at(np.diag([1, 1, 3, 1.0]), facts={"orientation": "unknown"})
+    layer = layer_of(opened)
+    dims = dims_at(layer, (1, 1, 1))
+    assert letters_for(LayerList([layer]), dims, Camera()) is None
+    cut = cut_layer(layer, dims, whole=True)
+    assert cut.units == "mm"
+    assert cut.facts["orientation"] == "unknown"

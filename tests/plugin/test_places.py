@@ -248,3 +248,17 @@ def test_a_probability_near_nothing_hides_neither_image_nor_mask() -> None:
     np.testing.assert_allclose(colors[1:], viridis.map(values)[1:], atol=0.01)
     assert colors[0, 3] == 0
     assert viridis.map(np.zeros(1))[0, 3] == 1  # napari's own is as it was
+
+
+def test_doubt_is_laid_over_a_bright_image_and_not_lost_in_it() -> None:
+    viewer = ViewerModel()
+    layer = viewer.add_image(noise(SHAPE[1:]))
+    for one in run(viewer, layer, whole=True).layers:
+        if one.metadata[KEY]["kind"] not in ("mask", "probability"):
+            assert one.blending == "translucent_no_depth"
+            certain, half, doubtful = one.colormap.map(
+                np.array([0, 0.25, 0.5]) / np.log(2)
+            )
+            assert certain[3] == 0
+            assert half[3] == pytest.approx(0.5, abs=0.01)
+            assert doubtful[3] == pytest.approx(1, abs=0.01)

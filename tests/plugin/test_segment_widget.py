@@ -61,7 +61,7 @@ def test_maps_have_fixed_comparable_limits(
     assert made.pop("probability").contrast_limits == [0, 1]
     made.pop("mask")
     assert [layer.contrast_limits for layer in made.values()] == [[0, LN2]] * 3
-    assert {layer.colormap.name for layer in made.values()} == {"magma"}
+    assert {layer.colormap.name for layer in made.values()} == {"plasma, clear at 0"}
 
 
 def test_layers_lie_where_their_image_does(

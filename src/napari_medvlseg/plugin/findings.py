@@ -93,6 +93,17 @@ def _size(segmentation: Segmentation, pixels: int) -> str:
     edges = segmentation.affine[:3, :3]
     if segmentation.labels.ndim == 3:
         volume_ml = pixels * abs(float(np.linalg.det(edges))) / 1000
-        return f"{share}, {volume_ml:.3g} mL"
+        return f"{share}, {_plainly(volume_ml)} mL"
     area_mm2 = pixels * float(np.linalg.norm(np.cross(edges[:, 0], edges[:, 1])))
-    return f"{share}, {area_mm2:.3g} mm²"
+    return f"{share}, {_plainly(area_mm2)} mm²"
+
+
+def _plainly(amount: float) -> str:
+    """Return a number with at least three digits that count, and no power of ten.
+
+    >>> _plainly(16943.2), _plainly(38.61), _plainly(0.00001)
+    ('16943', '38.6', 'less than 0.001')
+    """
+    if amount >= 100:
+        return f"{amount:.0f}"
+    return f"{amount:.3g}" if amount >= 0.001 else "less than 0.001"

@@ -103,16 +103,27 @@ def mm_per_unit(
     return np.array([1.0 if factor is None else factor for factor in factors])
 
 
-def patient_affine(metadata: Mapping[str, Any]) -> Matrix | None:
+def patient_affine(
+    metadata: Mapping[str, Any], shape: Sequence[int] | None = None
+) -> Matrix | None:
     """Return the (4, 4) matrix from a layer's last three axes to RAS+ mm.
 
     It is in the layer's metadata. Of a layer with two axes the third column is the
     picture's normal. None where the place in the patient is unknown: only what this
     plugin's reader, samples and results say of it is believed, since napari's world has
     no patient.
+
+    Parameters
+    ----------
+    metadata : mapping
+        The layer's.
+    shape : sequence of int, optional
+        The layer's, without colour. Where it is not the one that the metadata were
+        written for, they are of another layer: napari copies them to layers that it
+        splits, projects or crops from one.
     """
     entry = metadata.get(KEY)
-    if not isinstance(entry, Mapping) or entry.get("units") != "mm":
+    if not isinstance(entry, Mapping) or not _tells_place(entry, shape):
         return None
     try:
         affine = np.array(entry["affine"], dtype=np.float64)
@@ -124,10 +135,23 @@ def patient_affine(metadata: Mapping[str, Any]) -> Matrix | None:
     return None if flattens else affine
 
 
+def _tells_place(entry: Mapping[str, Any], shape: Sequence[int] | None) -> bool:
+    """Whether what is kept in metadata tells the place of a layer of a shape."""
+    told = entry.get("shape")
+    is_its_own = shape is None or told is None or list(told) == list(shape[-3:])
+    return entry.get("units") == "mm" and is_its_own
+
+
 def patient_columns(ndim: int) -> dict[int, int]:
     """Return which column of `patient_affine` belongs to which axis of a layer."""
     spatial = min(ndim, 3)
     return {ndim - spatial + column: column for column in range(spatial)}
+
+
+def spatial_shape(layer: napari.layers.Layer) -> tuple[int, ...]:
+    """Return the sizes of a layer of voxels, of several resolutions the finest."""
+    data = layer.data[0] if getattr(layer, "multiscale", False) else layer.data
+    return tuple(int(size) for size in data.shape[: layer.ndim])
 
 
 def screen_to_patient(
@@ -137,7 +161,9 @@ def screen_to_patient(
 
     That is before the camera mirrors anything. None where that is unknown.
     """
-    affine = patient_affine(layer.metadata)
+    affine = patient_affine(layer.metadata, spatial_shape(layer))
+    if not _tells_sides(layer.metadata):
+        return None
     shown = shown_order(layer.ndim, dims)[-2:]
     columns = patient_columns(layer.ndim)
     if affine is None or len(shown) < 2 or any(axis not in columns for axis in shown):
@@ -151,6 +177,12 @@ def screen_to_patient(
     picked = affine[:3, [columns[axis] for axis in rightdown]]
     directions: Matrix = picked @ steps
     return directions
+
+
+def _tells_sides(metadata: Mapping[str, Any]) -> bool:
+    """Whether a file has told the patient's sides, or they are but a convention."""
+    facts = (metadata.get(KEY) or {}).get("facts") or {}
+    return facts.get("orientation") != "unknown"
 
 
 def channel_axis(layer: napari.layers.Image) -> int | None:

@@ -12,15 +12,15 @@ import numpy as np
 
 from napari_medvlseg.core.errors import ImageError
 from napari_medvlseg.core.types import RGB_CHANNELS, Image, Segmentation
+from napari_medvlseg.plugin.cut_place import affine_in_patient, affine_on_screen
 from napari_medvlseg.plugin.layer_space import (
     KEY,
     channel_axis,
     mm_per_unit,
-    patient_affine,
-    patient_columns,
     region_box,
     shown_index,
     shown_order,
+    spatial_shape,
     to_world,
 )
 
@@ -117,6 +117,24 @@ class LayerCut:
             size if axis == self.colour else 1 for axis, size in enumerate(self.shape)
         )
 
+    @property
+    def result_shape(self) -> tuple[int, ...]:
+        """Sizes of what `expand` returns."""
+        return tuple(
+            size if axis in (*self.kept, *self.long) else 1
+            for axis, size in enumerate(self.shape)
+        )
+
+    def overlaps(self, other: LayerCut) -> bool:
+        """Whether another cut of the same layer shares voxels with this one."""
+        if self.shape != other.shape:
+            return False
+        mine, its = self._extent(), other._extent()
+        return all(
+            max(one.start, two.start) < min(one.stop, two.stop)
+            for one, two in zip(mine, its, strict=True)
+        )
+
     def read(self) -> Image:
         """Return the voxels, computed now if they are lazy.
 
@@ -207,6 +225,15 @@ class LayerCut:
             if axis in self.long
         )
 
+    def _extent(self) -> list[slice]:
+        """Return the layer's voxels that are cut, along each axis."""
+        extent = [slice(index, index + 1) for index in self.index]
+        for axis, part in zip(self.kept, self.box, strict=True):
+            extent[axis] = part
+        if self.colour is not None:
+            extent[self.colour] = slice(0, self.shape[self.colour])
+        return extent
+
     def _place_in_long(self) -> tuple[slice, ...]:
         """Return where in what `expand` returns the cut lies."""
         return tuple(
@@ -258,7 +285,7 @@ def cut_layer(
         is on the screen.
     """
     data = layer.data[0] if layer.multiscale else layer.data
-    shape = tuple(int(size) for size in data.shape[: layer.ndim])
+    shape = spatial_shape(layer)
     if len(shape) < 2:
         msg = f"expected an image with at least 2 axes, got shape {shape}"
         raise ImageError(msg)
@@ -331,67 +358,12 @@ def _placed(
     entry = layer.metadata.get(KEY)
     facts = dict(entry.get("facts") or {}) if isinstance(entry, dict) else {}
     stated = facts.pop("orientation", None)
-    affine = _affine_in_patient(cut, layer)
+    affine = affine_in_patient(cut, layer)
     if affine is None:
-        affine = _affine_on_screen(cut, layer, order, mirrored)
+        affine = affine_on_screen(cut, layer, order, mirrored)
         facts["on_screen"] = True
     else:
         cut = replace(cut, units="mm")
         if not cut.is_boxed:  # a box has a middle of its own, not the patient's
             facts["orientation"] = stated or "known"
     return replace(cut, affine=affine, facts=facts)
-
-
-def _affine_in_patient(
-    cut: LayerCut, layer: napari.layers.Layer
-) -> npt.NDArray[np.float64] | None:
-    """Return the kept axes to RAS+ mm; None if the layer does not tell."""
-    known = patient_affine(layer.metadata)
-    columns = patient_columns(layer.ndim)
-    if known is None or any(axis not in columns for axis in cut.kept):
-        return None
-    rest = [column for axis, column in columns.items() if axis not in cut.kept]
-    unused = sorted(set(range(3)) - set(columns.values()))
-    picked = [*(columns[axis] for axis in cut.kept), *rest, *unused]
-    affine = known[:, [*picked, 3]].copy()
-    for axis, column in columns.items():
-        if axis not in cut.kept:
-            affine[:, 3] += known[:, column] * cut.index[axis]
-    return affine
-
-
-def _affine_on_screen(
-    cut: LayerCut,
-    layer: napari.layers.Layer,
-    order: Sequence[int],
-    mirrored: tuple[bool, bool],
-) -> npt.NDArray[np.float64]:
-    """Return the kept axes to a world in which the screen looks at a patient.
-
-    Lengths, angles and places to each other are the layer's own.
-    """
-    matrix = to_world(layer)
-    down, right = order[-2:]
-    depth = next((axis for axis in cut.kept if axis not in (down, right)), None)
-    if depth is None and len(order) > 2:
-        depth = order[-3]
-    origin = [0 if axis in cut.kept else cut.index[axis] for axis in range(layer.ndim)]
-    steps = np.column_stack([matrix[:-1, list(cut.kept)], (matrix @ [*origin, 1])[:-1]])
-    per_unit = mm_per_unit(layer.units, cut.kept)
-    if per_unit is not None:
-        steps = steps * per_unit[:, None]
-    upward, leftward = mirrored
-    affine = np.zeros((4, 4))
-    affine[3, 3] = 1
-    columns = [*range(len(cut.kept)), 3]
-    affine[0, columns] = steps[right] * (1 if leftward else -1)
-    affine[1, columns] = 0 if depth is None else steps[depth]
-    affine[2, columns] = steps[down] * (1 if upward else -1)
-    if len(cut.kept) == 2:
-        normal = np.cross(affine[:3, 0], affine[:3, 1])
-        length = float(np.linalg.norm(normal))
-        if length == 0:  # seen from its edge: only the lengths can be kept
-            affine[2, 0], affine[0, 1] = -np.linalg.norm(steps[:, :2], axis=0)
-            normal, length = np.array([0.0, 1.0, 0.0]), 1.0
-        affine[:3, 2] = normal / length
-    return affine

@@ -65,8 +65,10 @@ def to_layer_data(opened: Opened, path: Path, series: int | None = None) -> Laye
                 "affine": affine.tolist(),
                 "stored_affine": opened.affine.tolist(),
                 "units": "mm" if _is_in_body(opened) else "pixel",
+                "shape": [int(size) for size in _spatial(voxels, opened)],
                 "spacing_mm": edges.tolist() if opened.units == "mm" else None,
                 "slice_axis": walked,
+                "read_axes": _read_axes(opened),
                 "facts": dict(opened.facts),
                 **({} if series is None else {"series": series}),
             }
@@ -75,6 +77,12 @@ def to_layer_data(opened: Opened, path: Path, series: int | None = None) -> Laye
     if not opened.rgb:
         choices |= {"colormap": "gray", "contrast_limits": contrast_limits(opened)}
     return voxels, choices, "image"
+
+
+def _spatial(voxels: Any, opened: Opened) -> tuple[int, ...]:
+    """Return the sizes of the last three axes but colour, as the layer has them."""
+    sizes = voxels.shape[: voxels.ndim - int(opened.rgb)]
+    return tuple(sizes[-3:])
 
 
 def contrast_limits(opened: Opened) -> tuple[float, float]:
@@ -118,8 +126,12 @@ def _sample(voxels: Any) -> npt.NDArray[Any]:
 
 
 def _is_in_body(opened: Opened) -> bool:
-    """Whether its place in the body is known: of some pictures only the spacing is."""
-    return opened.units == "mm" and "spacing_from" not in opened.facts
+    """Whether its place in the body is known, or at least its sides.
+
+    Of some pictures only the spacing is known.
+    """
+    is_told = "spacing_from" not in opened.facts or "sides_from" in opened.facts
+    return opened.units == "mm" and is_told
 
 
 def _is_placed(opened: Opened) -> bool:
@@ -135,6 +147,21 @@ def _upright(opened: Opened) -> tuple[Any, Matrix, int]:
     view, affine, order = turned(opened.voxels, opened.affine, TURN, before, spatial)
     walked = order.index(opened.slice_axis) if spatial == 3 else 0
     return view, affine, walked
+
+
+def _read_axes(opened: Opened) -> list[tuple[int, bool]]:
+    """Return which axis of what `read` gives each of the layer's is, and if flipped."""
+    from nibabel.orientations import io_orientation
+
+    count = len(opened.spatial_shape)
+    turns = [(axis, False) for axis in range(count)]
+    if _is_placed(opened):
+        told = io_orientation(TURN @ opened.affine)
+        order = np.argsort(told[:, 0]).tolist()
+        turns = [(axis, bool(told[axis, 1] < 0)) for axis in order]
+    if opened.is_turned:
+        turns = [(count - 1 - axis, flipped) for axis, flipped in turns]
+    return turns
 
 
 def _world(opened: Opened, affine: Matrix) -> Matrix:

@@ -148,7 +148,6 @@ class PromptView(QWidget):
         self.history_button.setShortcut(QKeySequence("Ctrl+Up"))
         self.history = HistoryView(self)
         hint = QLabel("Enter runs · Shift+Enter: one more label", self)
-        hint.setEnabled(False)
         layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setVerticalSpacing(2)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_medvlseg.core.errors import MedVLSegError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from napari_medvlseg.core.io.dicom_series import Series
 
@@ -20,6 +22,19 @@ if TYPE_CHECKING:
 PLUGIN = "napari-medvlseg"
 NO_LAYERS: list[LayerData] = [(None,)]
 """What napari takes for: read, and nothing is to be shown."""
+
+
+_MEANT: ContextVar[Collection[int] | None] = ContextVar("series meant", default=None)
+
+
+@contextmanager
+def only_series(numbers: Collection[int] | None) -> Iterator[None]:
+    """Open the series of these numbers, without asking; None asks as ever."""
+    token = _MEANT.set(numbers)
+    try:
+        yield
+    finally:
+        _MEANT.reset(token)
 
 
 def get_reader(path: PathOrPaths) -> Callable[[PathOrPaths], list[LayerData]] | None:
@@ -63,12 +78,15 @@ def read_layers(path: PathOrPaths) -> list[LayerData]:
     MedVLSegError
         If a file is damaged, or slices are missing.
     """
+    from napari_medvlseg.plugin.first_view import show_as_acquired
+
     paths = _paths(path)
     try:
         layers = _read(paths)
     except MedVLSegError as error:
         _tell(error, paths[0])
         raise
+    show_as_acquired(layers)
     return layers or NO_LAYERS
 
 
@@ -81,19 +99,31 @@ def _read(paths: Sequence[Path]) -> list[LayerData]:
     if first.is_dir() or (len(paths) > 1 and not io_open.is_stackable(first)):
         wanted = _wanted(io_open.find_series(paths))
         opened = [(one, io_open.open_series(one)) for one in wanted]
-        return [
+        layers = [
             to_layer_data(image, one.paths[0].parent, one.number)
             for one, image in opened
         ]
+        return layers if first.is_dir() else [_stacked(one, paths) for one in layers]
     if len(paths) > 1:
-        return [to_layer_data(io_open.open_stack(paths), first)]
+        return [_stacked(to_layer_data(io_open.open_stack(paths), first), paths)]
     return [to_layer_data(io_open.open_image(first), first)]
+
+
+def _stacked(layer: LayerData, paths: Sequence[Path]) -> LayerData:
+    """Note the files of a stack, which napari does not: none if they lie apart."""
+    together = len({path.parent for path in paths}) == 1
+    entry = layer[1]["metadata"]["medvlseg"]
+    entry["files"] = [path.name for path in paths] if together else []
+    return layer
 
 
 def _wanted(series: Sequence[Series]) -> Sequence[Series]:
     """Return the series to open, asking the user where there is one to ask."""
     if len(series) < 2:
         return series
+    meant = _MEANT.get()
+    if meant is not None:
+        return [one for one in series if one.number in meant]
     if _has_window():
         from napari_medvlseg.plugin.series_dialog import choose_series
 

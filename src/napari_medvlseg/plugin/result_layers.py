@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image, Labels
-from napari.utils.colormaps import Colormap, DirectLabelColormap, ensure_colormap
 
-from napari_medvlseg.core.palette import label_color
 from napari_medvlseg.plugin import layer_space
 from napari_medvlseg.plugin.layers import MAPS
+from napari_medvlseg.plugin.result_style import STYLES, label_colormap, map_colormap
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -21,7 +18,9 @@ if TYPE_CHECKING:
     import napari.layers
     import numpy.typing as npt
 
+    from napari_medvlseg.core.io.workspace import SavedImage
     from napari_medvlseg.core.types import Segmentation
+    from napari_medvlseg.plugin.findings import Findings
     from napari_medvlseg.plugin.frame import LayerFrame
     from napari_medvlseg.plugin.worker import Job
 
@@ -31,41 +30,7 @@ KEY = layer_space.KEY
 MASK = "mask"
 KINDS = (MASK, *MAPS)
 MASK_OPACITY = 0.6
-COLORS = 256
 MAX_NAME_CHARACTERS = 48
-
-
-@dataclass(frozen=True, slots=True)
-class MapStyle:
-    """How a kind of map is drawn, the same in every result so that they compare."""
-
-    title: str
-    colormap: str
-    limit: float
-    unit: str
-    blending: str
-    opacity: float
-    clear_below: float = 0.0
-
-
-STYLES = {
-    "probability": MapStyle(
-        "probability", "viridis", 1.0, "", "translucent_no_depth", 0.7, 0.05
-    ),
-    **{
-        name: MapStyle(title, "magma", math.log(2), " nats", "additive", 0.8)
-        for name, title in (
-            ("predictive_entropy", "predictive entropy"),
-            ("mutual_information", "mutual information"),
-            ("expected_entropy", "expected entropy"),
-        )
-    },
-}
-"""Entropies are added to the image, which shows through where the model is certain.
-
-So it does where the probability is nearly 0: in 3D it would be behind a dark veil. Nor
-may the probability hide the mask's surface there: hence no depth.
-"""
 
 
 def is_result(layer: napari.layers.Layer) -> bool:
@@ -89,6 +54,10 @@ class Result:
     ----------
     image : Image layer or None
         What was segmented; None where it is not there.
+    missing : SavedImage or None
+        What an earlier session knew of an image that is not there.
+    findings : Findings or None
+        What is on the screen of it.
     """
 
     def __init__(
@@ -96,13 +65,16 @@ class Result:
     ) -> None:
         self.job = job
         self.segmentation: Segmentation | None = None
+        self.findings: Findings | None = None
         self.image: Any = None
+        self.missing: SavedImage | None = None
         self.is_edited = False
         self.is_wanted = True
         self.is_complete = False
         self._layers = layers
         self.frame = frame
         self._made: dict[tuple[str, int], Any] = {}
+        self._number = 0
         self._given_names: dict[tuple[str, int], str] = {}
 
     @property
@@ -125,6 +97,23 @@ class Result:
     def owns(self, layer: object) -> bool:
         """Whether a layer is one of this result's."""
         return any(layer == made for made in self._made.values())
+
+    def asks_the_same(self, other: Result) -> bool:
+        """Whether another result is of the same prompts on the same image."""
+        mine, its = self.job, other.job
+        return its.prompts == mine.prompts and its.cut.name == mine.cut.name
+
+    def goes_on_from(self, other: Result) -> bool:
+        """Whether another result is an unfinished one of the very same run."""
+        mine, its = self.job, other.job
+        return (
+            not other.is_complete
+            and self.asks_the_same(other)
+            and (its.model, its.config) == (mine.model, mine.config)
+            and its.cut.data is mine.cut.data
+            and (its.cut.kept, its.cut.index) == (mine.cut.kept, mine.cut.index)
+            and its.cut.box == mine.cut.box
+        )
 
     def prepare(self, shown: Collection[str]) -> Iterator[None]:
         """Add the layers that will be shown, empty, one a step.
@@ -189,10 +178,11 @@ class Result:
                 yield
 
     def restore_names(self) -> None:
-        """Drop the numbers that napari added while an older result had the names."""
+        """Take a lower number, if one is free since older results are gone."""
+        self._choose_number()
         for which, layer in self._made.items():
             if layer in self._layers and layer.name == self._given_names.get(which):
-                layer.name = self._name(*which)
+                layer.name = self._given_names[which] = self._name(*which)
 
     def voxel_at(self, world: tuple[float, ...]) -> tuple[int, ...] | None:
         """Return the index into the maps at a place in the world; None beside them."""
@@ -232,6 +222,8 @@ class Result:
         complete: bool,
     ) -> None:
         """Add a layer at its place among those of this result."""
+        if not self._made:
+            self._choose_number()
         self._made[which] = layer = self._make(*which, data)
         layer.visible = is_shown
         layer.metadata = self._origin(which, complete=complete)
@@ -257,13 +249,13 @@ class Result:
                 name=self._name(kind, number),
                 opacity=MASK_OPACITY,
                 features=_features(prompts),
-                colormap=_label_colormap(len(prompts)),
+                colormap=label_colormap(len(prompts)),
                 **place,
             )
             layer.events.paint.connect(self._on_painted)
             return layer
         style = STYLES[kind]
-        colormap: Any = _map_colormap(style)  # napari's hints know names only
+        colormap: Any = map_colormap(style)  # napari's hints know names only
         return Image(
             data,
             name=self._name(kind, number),
@@ -320,11 +312,12 @@ class Result:
             **found,
         }
         metadata = self.frame.metadata
-        known = layer_space.patient_affine(metadata)
+        known = layer_space.patient_affine(metadata, cut.shape)
         if known is not None:  # of the image's first voxel: ours may be another
             start = [*cut.offset[-3:], *[0] * (3 - len(cut.offset[-3:])), 1]
             known[:, 3] = known @ start
             origin["affine"] = known.tolist()
+            origin["shape"] = list(cut.result_shape[-3:])
         return {
             **metadata,
             KEY: {"units": cut.units, **metadata.get(KEY, {}), **origin},
@@ -338,13 +331,24 @@ class Result:
         return self.segmentation
 
     def _name(self, kind: str, number: int) -> str:
-        """Return a name that can be told apart where the layer list cuts it off."""
+        """Return a name that can be told apart where the layer list cuts it off.
+
+        All layers of a result have the same number: napari would count each kind apart.
+        """
         title = MASK if kind == MASK else STYLES[kind].title
         prompts = self.job.prompts
         prompt = ", ".join(prompts) if kind == MASK else prompts[number]
         if len(prompt) > MAX_NAME_CHARACTERS:
             prompt = prompt[: MAX_NAME_CHARACTERS - 1].rstrip() + "…"
-        return f"{title} · {prompt} · {self.job.cut.name}"
+        name = f"{title} · {prompt} · {self.job.cut.name}"
+        return f"{name} [{self._number}]" if self._number else name
+
+    def _choose_number(self) -> None:
+        """Take the first number that no layer of another result has."""
+        taken = {str(layer.name) for layer in self._layers if not self.owns(layer)}
+        for self._number in range(len(taken) + 1):
+            if not taken & {self._name(*which) for which in self._order()}:
+                break
 
     def _on_painted(self) -> None:
         """Note that the user corrected the mask by hand."""
@@ -358,22 +362,3 @@ def _features(prompts: tuple[str, ...]) -> dict[str, list[Any]]:
         "index": list(range(len(prompts) + 1)),
         "prompt": ["background", *prompts],
     }
-
-
-def _map_colormap(style: MapStyle) -> Colormap:
-    """Return a map's colours, which fade out below a value if the style says so."""
-    colormap = ensure_colormap(style.colormap)
-    if not style.clear_below:
-        return colormap
-    values = np.linspace(0, style.limit, COLORS)
-    colors = colormap.map(values / style.limit)
-    colors[:, 3] = np.clip(values / style.clear_below, 0, 1)
-    # By a name of its own: napari would give another's new colours to every layer.
-    return Colormap(colors, name=f"{style.colormap}, clear at 0")
-
-
-def _label_colormap(count: int) -> DirectLabelColormap:
-    """Return a colour for each prompt; labels that are painted anew are grey."""
-    colors: dict[int | None, str] = {None: "#999999", 0: "#00000000"}
-    colors.update({label: label_color(label) for label in range(1, count + 1)})
-    return DirectLabelColormap(color_dict=colors)

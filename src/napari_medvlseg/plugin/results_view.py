@@ -22,7 +22,8 @@ from qtpy.QtWidgets import (
 
 from napari_medvlseg.core.palette import label_color
 from napari_medvlseg.plugin.controls import NUMBER_WIDTH, named
-from napari_medvlseg.plugin.result_layers import KINDS, MASK, STYLES
+from napari_medvlseg.plugin.result_layers import KINDS, MASK
+from napari_medvlseg.plugin.result_style import STYLES
 
 if TYPE_CHECKING:
     from napari_medvlseg.core.types import Segmentation
@@ -66,6 +67,7 @@ class ResultsView(QWidget):
         self.legend = QLabel(self)
         self.legend.setAccessibleName("Findings")
         self.legend.setWordWrap(True)
+        self.legend.hide()
         self.read_out = QLabel(NOTHING_UNDER_CURSOR, self)
         self.read_out.setAccessibleName("Values under the cursor")
         self.read_out.setWordWrap(True)
@@ -94,6 +96,7 @@ class ResultsView(QWidget):
         """Show each prompt's colour, name and size, or that it was not found."""
         lines = [_legend_line(one) for one in (findings.each if findings else ())]
         self.legend.setText("<br>".join(lines))
+        self.legend.setVisible(bool(lines))
 
     def set_values(
         self, segmentation: Segmentation | None, voxel: tuple[int, ...] | None

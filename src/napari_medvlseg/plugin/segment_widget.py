@@ -38,7 +38,7 @@ from napari_medvlseg.plugin.options_view import OptionsView
 from napari_medvlseg.plugin.orientation_marks import OrientationMarks
 from napari_medvlseg.plugin.prompt_view import PromptView
 from napari_medvlseg.plugin.region import region_layer
-from napari_medvlseg.plugin.result_layers import Result, is_result
+from napari_medvlseg.plugin.result_layers import KEY, Result, is_result
 from napari_medvlseg.plugin.results_view import ResultsView
 from napari_medvlseg.plugin.run_view import RunView, time_left
 from napari_medvlseg.plugin.session import Session
@@ -160,11 +160,11 @@ class SegmentWidget(QWidget):
     def copy_command(self) -> None:
         """Put the shell command of what the controls say on the clipboard."""
         try:
-            job = self.job()
+            job, layer = self.job(), self.image.layer
+            command = shell_command(job, layer.source.path, layer.metadata.get(KEY))
         except MedVLSegError as error:
             self._tell_error(error)
             return
-        command = shell_command(job, self.image.layer.source.path)
         clipboard = QApplication.clipboard()
         if clipboard is not None:
             clipboard.setText(command)
@@ -303,6 +303,7 @@ class SegmentWidget(QWidget):
         session.follow(viewer.cursor.events.position, self._on_cursor_moved)
         session.follow(viewer.dims.events.current_step, self._on_cursor_moved)
         session.follow(viewer.layers.selection.events.active, self._on_active_changed)
+        session.follow(viewer.layers.events.removed, self._on_active_changed)
         session.at_stop.append(self._engine.close)
         session.at_leave += [
             self.image.disconnect_layers,
@@ -388,8 +389,9 @@ class SegmentWidget(QWidget):
         self.results.set_values(*self.session.under_cursor(position))
 
     def _on_active_changed(self, _event: Any = None) -> None:
-        """Show the threshold of the result whose layer is chosen."""
+        """Show findings and threshold of the result whose layer is chosen."""
         result = self.session.current
+        self.results.set_findings(None if result is None else result.findings)
         if result is not None and result.segmentation is not None:
             self.session.threshold = result.segmentation.threshold
             self.results.set_threshold(result.segmentation.threshold)

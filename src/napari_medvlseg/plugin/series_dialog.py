@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QDialogButtonBox,
     QHeaderView,
     QLabel,
+    QMainWindow,
     QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
@@ -118,7 +119,7 @@ class SeriesDialog(QDialog):
 
 def choose_series(series: Sequence[Series]) -> list[Series]:
     """Ask which series to open; none if the user cancels."""
-    dialog = SeriesDialog(series, QApplication.activeWindow())
+    dialog = SeriesDialog(series, _window())
     accepted = dialog.exec() == QDialog.DialogCode.Accepted
     # Where napari was closed meanwhile, the dialog went with it.
     if not isalive(dialog):  # type: ignore[no-untyped-call]  # qtpy has no hints
@@ -126,6 +127,19 @@ def choose_series(series: Sequence[Series]) -> list[Series]:
     chosen = dialog.chosen if accepted else []
     dialog.deleteLater()
     return chosen
+
+
+def _window() -> QWidget | None:
+    """Return the window to be above, and to look like.
+
+    None is active while files are dropped from another program.
+    """
+    windows = (
+        one
+        for one in QApplication.topLevelWidgets()
+        if isinstance(one, QMainWindow) and one.isVisible()
+    )
+    return QApplication.activeWindow() or next(windows, None)
 
 
 def largest(series: Sequence[Series]) -> int:

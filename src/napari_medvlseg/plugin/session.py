@@ -23,7 +23,7 @@ from napari_medvlseg.plugin.worker import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     import napari.components
     import napari.layers
@@ -121,12 +121,13 @@ class Session(QObject):
         """Show a result of an earlier session, with its corrections if it has some."""
         result.segmentation = segmentation
         self._results.append(result)
-        findings = find(segmentation)
+        findings = result.findings = find(segmentation)
 
         def finish() -> None:
             if edited is not None and result.mask is not None:
                 result.paint(edited)
             result.mark(complete=complete)
+            self._hide_covered()
             self.refined.emit(findings)
             self.adopted.emit()
 
@@ -165,7 +166,7 @@ class Session(QObject):
         """Show these kinds of layers of every result."""
         self.shown = shown
         for result in self._results:
-            result.set_shown(shown)
+            result.set_shown(() if self._is_covered(result) else shown)
         if self._running is not None:  # its layers may still be empty
             self._running.set_shown(shown)
 
@@ -239,6 +240,8 @@ class Session(QObject):
             replaced = self._replaced_by(result)
             self._results = [old for old in self._results if old.layers]
             self._results.append(result)
+            self._hide_covered(besides=replaced)
+        result.findings = update.findings
         result.segmentation = update.findings.segmentation  # no longer empty
         self._stagger.add(
             self._draw(result, update, replaced),
@@ -258,14 +261,36 @@ class Session(QObject):
             result.restore_names()
 
     def _replaced_by(self, result: Result) -> list[Result]:
-        """Return the earlier results of the same prompts, if the user wants that."""
+        """Return the earlier results that a result takes the place of.
+
+        They are those of the same prompts, if the user wants that, and the unfinished
+        one that it goes on from. What was corrected by hand stays.
+        """
         return [
             old
             for old in self._results
-            if self.replaces
-            and old.job.prompts == result.job.prompts
-            and old.job.cut.name == result.job.cut.name
+            if (self.replaces and result.asks_the_same(old)) or result.goes_on_from(old)
+            if not old.is_edited
         ]
+
+    def _hide_covered(self, besides: Collection[Result] = ()) -> None:
+        """Hide the results that later ones lie over."""
+        for old in self._results:
+            if old not in besides and self._is_covered(old):
+                old.set_shown(())
+
+    def _is_covered(self, result: Result) -> bool:
+        """Whether a later result of the same prompts lies over a result.
+
+        Shown together their entropies would look like a third.
+        """
+        later = self._results[self._results.index(result) + 1 :]
+        return any(
+            new.layers
+            and new.asks_the_same(result)
+            and new.job.cut.overlaps(result.job.cut)
+            for new in later
+        )
 
     def _on_drawn(self, result: Result, update: Update) -> None:
         """Go on after a preview or a result is on the screen."""
@@ -294,6 +319,7 @@ class Session(QObject):
             if segmentation is None or segmentation.probability is not probability:
                 continue
             if not result.is_edited:
+                result.findings = findings
                 result.relabel(findings.segmentation)
                 self.refined.emit(findings)
 

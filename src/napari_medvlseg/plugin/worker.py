@@ -193,11 +193,13 @@ class Worker(QObject):
 
     def _work(self) -> None:
         """Iterate until the end, or until nobody wants more."""
-        for value in self._iterate():
-            if not self._is_wanted:
-                break
-            self.yielded.emit(value)
-        self.ended.emit()
+        try:
+            for value in self._iterate():
+                if not self._is_wanted:
+                    break
+                self.yielded.emit(value)
+        finally:  # a bug is told by Python; who waits for the end must not wait on
+            self.ended.emit()
 
 
 class Runner(QObject):

@@ -18,6 +18,8 @@ from napari_medvlseg.core.io.workspace import (
 )
 from napari_medvlseg.plugin.frame import LayerFrame
 from napari_medvlseg.plugin.layers import LayerCut
+from napari_medvlseg.plugin.own_layers import FRAME, frame_told, own_layers
+from napari_medvlseg.plugin.reader import only_series
 from napari_medvlseg.plugin.result_layers import KEY, Result, is_result
 from napari_medvlseg.plugin.worker import Job
 
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 
     from napari_medvlseg.core.types import Segmentation
 
-FRAME = ("scale", "translate", "rotate", "shear", "affine")
 LOOK = ("opacity", "visible", "blending", "gamma")
 CAMERA = ("center", "zoom", "angles")
 
@@ -51,21 +52,25 @@ def gather(
         What is typed and chosen, ready for JSON.
     """
     known = [(r, r.segmentation) for r in results if r.segmentation is not None]
-    images = [
+    images: list[Any] = [
         layer
         for layer in viewer.layers
         if isinstance(layer, Image) and not is_result(layer)
     ]
-    for result, _ in known:  # its image may have been removed
-        if not any(result.image == layer for layer in images):
-            images.append(result.image)
+    for result, _ in known:  # its image may have been removed, or never found
+        wanted = _image_of(result)
+        if not any(wanted == one for one in images):
+            images.append(wanted)
     camera = _camera(viewer)
     return Workspace(
-        images=tuple(_saved_image(layer) for layer in images),
+        images=tuple(
+            one if isinstance(one, SavedImage) else _saved_image(one) for one in images
+        ),
         results=tuple(
-            _saved_result(result, segmentation, _place_in(images, result.image))
+            _saved_result(result, segmentation, _place_in(images, _image_of(result)))
             for result, segmentation in known
         ),
+        layers=own_layers(viewer.layers, [result for result, _ in known]),
         controls=controls,
         view={
             "ndisplay": int(viewer.dims.ndisplay),
@@ -94,6 +99,7 @@ def open_images(
     paths : as many paths
         Where each is now; None for one that is kept whole, or that is given up.
     """
+    numbers = _series_numbers(saved, paths)
     opened: dict[Path, list[Any]] = {}
     layers: list[Any] = []
     for image, path in zip(saved, paths, strict=True):
@@ -103,7 +109,8 @@ def open_images(
             viewer.add_layer(layer)
         elif path is not None:
             if path not in opened:
-                opened[path] = _open(viewer, path, image.look.get("reader"))
+                with only_series(numbers[path]):
+                    opened[path] = _open(viewer, path, image.look)
             layer = _take_alike(opened[path], image.look)
         if layer is not None:
             _apply_look(layer, image)
@@ -115,7 +122,7 @@ def open_images(
 
 
 def restored_result(
-    viewer: napari.viewer.Viewer, saved: SavedResult, layer: Any
+    viewer: napari.viewer.Viewer, saved: SavedResult, image: SavedImage, layer: Any
 ) -> Result:
     """Return a result without layers yet; `layer` is its image's, if that is there."""
     told = saved.job
@@ -154,6 +161,7 @@ def restored_result(
         ),
     )
     result.image = layer
+    result.missing = image if layer is None else None
     return result
 
 
@@ -177,10 +185,11 @@ def _saved_image(layer: Any) -> SavedImage:
     """Keep a layer: the way to its file, or its voxels."""
     source = layer.source
     path = Path(source.path) if source.path else None
-    if path is not None and not path.exists():
-        path = None  # it was on the internet, or is gone: keep what is in memory
+    apart = (layer.metadata.get(KEY) or {}).get("files") == []
+    if path is not None and (apart or not path.exists()):
+        path = None  # it was on the internet, is gone or many: keep what is in memory
     look = {
-        **_frame_told(LayerFrame.of(layer)),
+        **frame_told(LayerFrame.of(layer)),
         **{name: _plain(getattr(layer, name)) for name in LOOK},
         "rgb": bool(layer.rgb),
         "shape": [int(size) for size in _finest(layer).shape],
@@ -210,7 +219,7 @@ def _saved_result(
             "complete": result.is_complete,
             "model": result.job.model,
             "config": asdict(config),
-            "frame": _frame_told(result.frame),
+            "frame": frame_told(result.frame),
             "cut": {
                 "rgb": cut.rgb,
                 "name": cut.name,
@@ -229,15 +238,6 @@ def _saved_result(
     )
 
 
-def _frame_told(frame: LayerFrame) -> dict[str, Any]:
-    """Return a frame ready for JSON."""
-    return {
-        **{name: getattr(frame, name).tolist() for name in FRAME},
-        "units": [str(unit) for unit in frame.units],
-        "axis_labels": list(frame.axis_labels),
-    }
-
-
 def _apply_look(layer: Any, image: SavedImage) -> None:
     """Place and show a layer as it was."""
     look = image.look
@@ -247,7 +247,8 @@ def _apply_look(layer: Any, image: SavedImage) -> None:
     layer.units = tuple(look["units"])
     layer.axis_labels = tuple(look["axis_labels"])
     if look["place"] is not None:
-        layer.metadata = {**layer.metadata, KEY: look["place"]}
+        where = {k: v for k, v in layer.metadata.get(KEY, {}).items() if k == "path"}
+        layer.metadata = {**layer.metadata, KEY: {**look["place"], **where}}
     if not layer.rgb:
         low, high = look["contrast_limits"]
         ends = layer.contrast_limits_range
@@ -258,19 +259,45 @@ def _apply_look(layer: Any, image: SavedImage) -> None:
         setattr(layer, name, look[name])
 
 
-def _open(viewer: napari.viewer.Viewer, path: Path, reader: str | None) -> list[Any]:
+def _open(
+    viewer: napari.viewer.Viewer, path: Path, look: Mapping[str, Any]
+) -> list[Any]:
     """Open a file with the reader it was opened with, if that is still there."""
+    place = look.get("place") or {}
+    names = place.get("files") or [path.name]  # of a stack: they lie side by side
+    paths: Any = [str(path.parent / name) for name in names]
+    stack = len(paths) > 1
     try:
-        return list(viewer.open(str(path), plugin=reader))
+        return list(viewer.open(paths, stack=stack, plugin=look.get("reader")))
     except ValueError:  # napari's, for a reader that is not installed
-        return list(viewer.open(str(path)))
+        return list(viewer.open(paths, stack=stack))
+
+
+def _series_numbers(
+    saved: Sequence[SavedImage], paths: Sequence[Path | None]
+) -> dict[Path, frozenset[int] | None]:
+    """Return which series of each folder are meant; None for all that is there."""
+    numbers: dict[Path, frozenset[int] | None] = {}
+    for image, path in zip(saved, paths, strict=True):
+        if path is not None:
+            number = _series_of(image.look.get("place"))
+            told = frozenset() if number is None else frozenset([number])
+            numbers[path] = (numbers.get(path) or frozenset()) | told or None
+    return numbers
+
+
+def _series_of(place: Any) -> int | None:
+    """Return the number of the DICOM series that a layer's metadata tell."""
+    return place.get("series") if isinstance(place, dict) else None
 
 
 def _take_alike(layers: list[Any], look: Mapping[str, Any]) -> Any:
-    """Take the first of a file's layers that has the shape and colours."""
+    """Take the first of a file's layers that has the series, shape and colours."""
     for layer in layers:
         is_image = isinstance(layer, Image) and bool(layer.rgb) == bool(look["rgb"])
-        if is_image and list(_finest(layer).shape) == list(look["shape"]):
+        is_series = _series_of(layer.metadata.get(KEY)) == _series_of(look.get("place"))
+        same_shape = is_image and list(_finest(layer).shape) == list(look["shape"])
+        if same_shape and is_series:
             layers.remove(layer)
             return layer
     return None
@@ -279,6 +306,11 @@ def _take_alike(layers: list[Any], look: Mapping[str, Any]) -> Any:
 def _finest(layer: Any) -> Any:
     """Return the data of an Image layer, of several resolutions the finest."""
     return layer.data[0] if layer.multiscale else layer.data
+
+
+def _image_of(result: Result) -> Any:
+    """Return a result's image layer, or what is known of it where it is not there."""
+    return result.missing if result.image is None else result.image
 
 
 def _place_in(layers: Sequence[Any], wanted: Any) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
+from napari_medvlseg.plugin.own_layers import add_own_layers
 from napari_medvlseg.plugin.workspace import (
     apply_view,
     gather,
@@ -111,9 +112,15 @@ class WorkspaceActions(QObject):
             layers = open_images(self._viewer, workspace.images, paths)
             self._controls.restore(dict(workspace.controls))
             results = [
-                restored_result(self._viewer, saved, layers[saved.image])
+                restored_result(
+                    self._viewer,
+                    saved,
+                    workspace.images[saved.image],
+                    layers[saved.image],
+                )
                 for saved in workspace.results
             ]
+            add_own_layers(self._viewer, workspace.layers)
         except Exception as error:  # noqa: BLE001 - a reader of napari's may raise any
             self.failed.emit(error)
             return
@@ -143,6 +150,8 @@ def _summary(workspace: Workspace, layers: list[Any]) -> str:
         _count(len(layers) - len(missing), "image"),
         _count(len(workspace.results), "result"),
     ]
+    if workspace.layers:
+        parts.append(_count(len(workspace.layers), "layer") + " of your own")
     text = f"Session opened: {', '.join(parts)}."
     if missing:
         text += f" Not there: {', '.join(missing)}; results are shown without it."

@@ -129,6 +129,7 @@ def open_dicom(path: Path, files: Sequence[DicomFile]) -> Opened:
         series=tuple(axes),
         is_film=layout.kind == "film",
         pixel_mm=layout.spacing_mm if layout.kind == "film" else None,
+        is_turned=is_volume,
     )
 
 

@@ -7,7 +7,7 @@ which they grow; n = u x v, the normal. Nothing here knows a file.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,6 +32,12 @@ TELL_UNEVEN_FROM = 0.02
 """In slice spacings: less is rounding and not worth a word."""
 SAME_PLACE = 0.01
 """In pixels: planes closer than this lie in one place."""
+_SIDES = {
+    letter: tuple(sign * float(number) for number in row)
+    for row, letters in zip(np.eye(3), ("LR", "PA", "HF"), strict=True)
+    for letter, sign in zip(letters, (1, -1), strict=True)
+}
+"""DICOM's letters of the patient's sides, LPS."""
 _DIRECTION_TOLERANCE = 1e-2
 _PARALLEL_TOLERANCE = 1e-3
 _MAX_LISTED = 6
@@ -131,6 +137,24 @@ def upright_affine(spacing: Sequence[float]) -> Points:
     affine[0, 1] = -spacing[1]
     affine[1, 2] = affine[3, 3] = 1.0
     return affine
+
+
+def stated_orientation(header: Any) -> tuple[float, ...] | None:
+    """Return how a projection is turned, as an image orientation, LPS.
+
+    X-rays have no position in the patient, but may name the sides to which their rows
+    and columns run. Of an oblique one the nearest axes are taken. None where it is not
+    told, or of an animal, whose sides have other names.
+    """
+    told = header.get("PatientOrientation") or ()
+    if isinstance(told, str) or len(told) != 2 or not all(told):
+        return None
+    if header.get("AnatomicalOrientationType", "BIPED") != "BIPED":
+        return None
+    row, column = (_SIDES.get(str(letters)[:1].upper()) for letters in told)
+    if row is None or column is None or np.dot(row, column) != 0:
+        return None
+    return (*row, *column)
 
 
 def directions(orientation: Sequence[float]) -> tuple[Points, Points, Points]:

@@ -12,8 +12,10 @@ from napari_medvlseg.core.io.dicom_frames import planar_spacing, what_differs
 from napari_medvlseg.core.io.dicom_geometry import (
     are_parallel,
     plane_affine,
+    plane_name,
     same_places,
     stack_planes,
+    stated_orientation,
     upright_affine,
 )
 from napari_medvlseg.core.io.dicom_pixels import photometric
@@ -116,7 +118,12 @@ def _picture(frame: Frame) -> Layout:
     if spacing is None:
         return Layout("picture", (frame,), np.eye(4), "pixel", None, {})
     facts = {"spacing_from": source}
-    return Layout("picture", (frame,), upright_affine(spacing), "mm", spacing, facts)
+    orientation = frame.orientation or stated_orientation(frame.file.header)
+    affine = upright_affine(spacing)
+    if orientation is not None:  # its place is unknown, but not its sides
+        affine = plane_affine((0.0, 0.0, 0.0), orientation, spacing, 1.0)
+        facts |= {"orientation": plane_name(orientation), "sides_from": "header"}
+    return Layout("picture", (frame,), affine, "mm", spacing, facts)
 
 
 def _film(frames: Sequence[Frame]) -> Layout:

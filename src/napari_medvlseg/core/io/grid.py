@@ -61,6 +61,8 @@ class FileGrid:
     encoding: str
     """As `read_stored` calls it."""
     facts: dict[str, Any] = field(default_factory=dict)
+    tells_sides: bool = True
+    """Whether the header says which sides of the patient the axes point to."""
 
 
 def to_image(grid: FileGrid, name: str) -> Image:
@@ -95,7 +97,7 @@ def to_image(grid: FileGrid, name: str) -> Image:
         facts={
             **grid.facts,
             "datatype": grid.dtype.name,
-            **geometry_facts(affine, spatial, grid.units),
+            **geometry_facts(affine, spatial, grid.units, told=grid.tells_sides),
         },
     )
 
@@ -134,7 +136,7 @@ def open_grid(grid: FileGrid, name: str) -> Opened:
         facts={
             **grid.facts,
             "datatype": grid.dtype.name,
-            **geometry_facts(affine, len(space), grid.units),
+            **geometry_facts(affine, len(space), grid.units, told=grid.tells_sides),
         },
         series=(SeriesAxis("volume"),) * len(series),
     )
@@ -194,11 +196,14 @@ def walk_axis(affine: Matrix, *, prefer: int = 2) -> int:
     return prefer if prefer in best else int(best[0])
 
 
-def geometry_facts(affine: Matrix, spatial: int, units: str) -> dict[str, Any]:
+def geometry_facts(
+    affine: Matrix, spatial: int, units: str, *, told: bool
+) -> dict[str, Any]:
     """Return, ready for JSON, what an affine tells: spacing, and where axes point.
 
     ``orientation`` has a letter for each axis of the image: ``"RAS"`` if they point
-    right, anterior and superior.
+    right, anterior and superior. It is ``"unknown"`` where the file has not told it and
+    the affine follows a convention: that is no place to look for the patient's left.
     """
     from nibabel.orientations import aff2axcodes
 
@@ -208,7 +213,9 @@ def geometry_facts(affine: Matrix, spatial: int, units: str) -> dict[str, Any]:
     letters = aff2axcodes(affine)[:spatial]
     return {
         "spacing_mm": [float(f"{edge:.9g}") for edge in spacing],
-        "orientation": "".join(letter or "?" for letter in letters),
+        "orientation": "".join(letter or "?" for letter in letters)
+        if told
+        else "unknown",
     }
 
 

@@ -106,6 +106,7 @@ def _grid(header: Header, length: int, path: Path) -> FileGrid:
         offset=offset,
         encoding="zlib" if _truth(header, "compresseddata") else "raw",
         facts=facts,
+        tells_sides=dimension > 2 and _turn(header, dimension) is not None,
     )
 
 
@@ -124,9 +125,7 @@ def _dtype(header: Header) -> np.dtype[Any]:
 def _world(header: Header, dimension: int) -> tuple[Matrix, Matrix, str]:
     """Return directions (axes, 3) and origin (3,) in RAS+, and their units."""
     spacing = _numbers(header, ("elementspacing", "elementsize"), dimension)
-    turn = _numbers(
-        header, ("transformmatrix", "orientation", "rotation"), dimension**2
-    )
+    turn = _turn(header, dimension)
     corner = _numbers(header, ("offset", "position", "origin"), dimension)
     matrix = np.eye(dimension) if turn is None else turn.reshape(dimension, dimension)
     steps = matrix * (np.ones(dimension) if spacing is None else spacing)[:, None]
@@ -142,6 +141,12 @@ def _world(header: Header, dimension: int) -> tuple[Matrix, Matrix, str]:
     signs = LPS_SIGNS * (factor if known else 1.0)
     units = "mm" if known else "pixel"
     return directions * signs + 0.0, origin * signs + 0.0, units  # no -0.0
+
+
+def _turn(header: Header, dimension: int) -> Matrix | None:
+    """Return the numbers that say where the axes point."""
+    keys = ("transformmatrix", "orientation", "rotation")
+    return _numbers(header, keys, dimension**2)
 
 
 def _numbers(header: Header, keys: tuple[str, ...], count: int) -> Matrix | None:

@@ -62,7 +62,7 @@ def _read(path: Path, name: str) -> Image:
         units=units,
         slice_axis=_slice_axis(header, affine) if spatial == 3 else 0,
         name=name,
-        facts={**_facts(header), **geometry_facts(affine, spatial, units)},
+        facts={**_facts(header), **_geometry(header, affine, spatial)},
     )
 
 
@@ -82,8 +82,9 @@ def _open(path: Path, name: str) -> Opened:
         units=units,
         slice_axis=spatial - 1 - walked if spatial == 3 else 0,
         name=name,
-        facts={**_facts(header), **geometry_facts(affine, spatial, units)},
+        facts={**_facts(header), **_geometry(header, affine, spatial)},
         series=_series(header, shape),
+        is_turned=True,
     )
 
 
@@ -264,6 +265,14 @@ def _units(header: nib.Nifti1Header, affine: npt.NDArray[np.float64]) -> str:
     unit = str(header.get_xyzt_units()[0])
     lost = unit == "unknown" and np.array_equal(np.abs(affine), np.eye(4))
     return "pixel" if lost else "mm"
+
+
+def _geometry(
+    header: nib.Nifti1Header, affine: npt.NDArray[np.float64], spatial: int
+) -> dict[str, Any]:
+    """Return what is told of the place; codes of 0 say that only the spacing is."""
+    told = bool(header["sform_code"] > 0 or header["qform_code"] > 0)
+    return geometry_facts(affine, spatial, _units(header, affine), told=told)
 
 
 def _slice_axis(header: nib.Nifti1Header, affine: npt.NDArray[np.float64]) -> int:

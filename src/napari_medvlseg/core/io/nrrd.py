@@ -149,6 +149,7 @@ def _grid(header: Header, length: int, path: Path) -> FileGrid:
         offset=offset,
         encoding=_ENCODINGS[str(header["encoding"]).lower()],
         facts={"format": "NRRD", **_facts(header)},
+        tells_sides=told is not None and _body_signs(header) is not None,
     )
 
 
@@ -218,7 +219,8 @@ def _world(
     else:
         factor = MM_PER_UNIT.get("mm" if unit is None else unit, 0.0)
         factor, units = (factor, "mm") if factor else (1.0, "pixel")
-    signs = _signs(str(header.get("space", ""))) * factor
+    signs = _body_signs(header)
+    signs = (LPS_SIGNS if signs is None else signs) * factor
     return directions * signs + 0.0, origin * signs + 0.0, units  # no -0.0
 
 
@@ -231,8 +233,9 @@ def _unit(header: Header, spatial: list[int]) -> str | None:
     return None if not names else ", ".join(sorted(names))
 
 
-def _signs(space: str) -> Matrix:
-    """Return the signs that turn a space into RAS+; spaces of no body count as LPS."""
+def _body_signs(header: Header) -> Matrix | None:
+    """Return the signs that turn a space into RAS+, None for spaces of no body."""
+    space = str(header.get("space", ""))
     words = space.lower().removesuffix("-time").split("-")
     if len(words) == 1:
         words = list(words[0])
@@ -241,7 +244,7 @@ def _signs(space: str) -> Matrix:
         letter in pair for letter, pair in zip(first, ("lr", "pa", "si"), strict=True)
     )
     if not known:
-        return LPS_SIGNS
+        return None
     return np.array([1.0 if letter in "ras" else -1.0 for letter in first])
 
 

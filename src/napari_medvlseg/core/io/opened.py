@@ -70,6 +70,8 @@ class Opened:
         Whether the first spatial axis counts frames in time.
     pixel_mm : 2 floats, optional
         Between the rows and columns of a film, whose affine is unknown.
+    is_turned : bool
+        Whether `read` gives the spatial axes in the opposite order.
 
     Raises
     ------
@@ -87,6 +89,7 @@ class Opened:
     series: tuple[SeriesAxis, ...] = ()
     is_film: bool = False
     pixel_mm: tuple[float, ...] | None = None
+    is_turned: bool = False
 
     def __post_init__(self) -> None:
         shape = tuple(self.voxels.shape)[len(self.series) :]

@@ -1,7 +1,8 @@
 """A whole working session as one folder: images by reference, results, settings.
 
 ``workspace.json`` tells everything but voxels; ``result-N.npz`` holds the arrays of a
-result and ``image-N.npy`` an image that was never a file. Nothing in it is unpickled.
+result, ``layer-N.npz`` those of a layer of the user's own and ``image-N.npy`` an image
+that was never a file. Nothing in it is unpickled.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_medvlseg.core.errors import OutputError, UnsupportedFormatError
+from napari_medvlseg.core.io.saved_layers import read_layers, write_layers
 from napari_medvlseg.core.json_file import read_object
 from napari_medvlseg.core.types import Midline, Segmentation
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy.typing as npt
+
+    from napari_medvlseg.core.io.saved_layers import SavedLayer
 
     Array = npt.NDArray[Any]
 
@@ -97,12 +101,15 @@ class Workspace:
         What was typed and chosen, ready for JSON.
     view : mapping
         What was on the screen, ready for JSON.
+    layers : sequence of SavedLayer
+        The user's own points, shapes and labels.
     """
 
     images: tuple[SavedImage, ...]
     results: tuple[SavedResult, ...]
     controls: Mapping[str, Any]
     view: Mapping[str, Any]
+    layers: tuple[SavedLayer, ...] = ()
 
 
 def save_workspace(folder: Path, workspace: Workspace) -> None:
@@ -169,6 +176,7 @@ def load_workspace(folder: Path) -> Workspace:
             results=results,
             controls=dict(told["controls"]),
             view=dict(told["view"]),
+            layers=read_layers(folder, told.get("layers", [])),
         )
     except _DAMAGE as error:
         msg = f"{folder}: expected a whole session, cannot read it ({error})"
@@ -206,7 +214,7 @@ def is_workspace(folder: Path) -> bool:
 
 
 _ENDS = 2**20
-_OURS = re.compile(r"workspace\.json|image-\d+\.npy|result-\d+\.npz")
+_OURS = re.compile(r"workspace\.json|image-\d+\.npy|(result|layer)-\d+\.npz")
 _DAMAGE = (
     *(OSError, ValueError, KeyError, TypeError, EOFError, AttributeError),
     *(zipfile.BadZipFile, zlib.error, NotImplementedError),
@@ -243,6 +251,7 @@ def _write_all(partial: Path, folder: Path, workspace: Workspace) -> None:
         "results": [_result_told(result) for result in workspace.results],
         "controls": dict(workspace.controls),
         "view": dict(workspace.view),
+        "layers": write_layers(partial, workspace.layers),
     }
     text = json.dumps(told, indent=2, ensure_ascii=False, default=str)
     (partial / FILE).write_text(text + "\n", encoding="utf-8")
