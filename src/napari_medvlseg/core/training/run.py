@@ -123,7 +123,7 @@ class _Run:
         load_imagenet_weights(model.encoder)
         if config.start:
             model.load_state_dict(_weights_of(config.start))
-        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.model = model.to(self.device).to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model).requires_grad_(requires_grad=False)
         self.left_out = leave_out_blocks(self.model.encoder, config.encoder_drop)
         if config.fold:

@@ -31,7 +31,7 @@ from napari_medvlseg.core.training.strangers import slices_of
 from napari_medvlseg.core.training.wording import Dice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -156,14 +156,6 @@ def epoch_order(
         pool = [generator.permutation(members) for _ in range(repeats)]
         chosen += np.concatenate(pool)[:count].tolist() if pool else []
     return [chosen[i] for i in generator.permutation(len(chosen))]
-
-
-def batches(
-    samples: list[Sample], order: list[int], batch_size: int
-) -> Iterator[list[Sample]]:
-    """Cut an epoch into full batches."""
-    for start in range(0, len(order) - batch_size + 1, batch_size):
-        yield [samples[i] for i in order[start : start + batch_size]]
 
 
 def plan_batch(
