@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -68,6 +69,22 @@ def test_the_longest_name_in_a_prompt_decides_the_concept(random_bundle: Path) -
     assert found is not None
     assert found.name == "retinal vessels"
     assert card.concept_of("liver") is None
+
+
+def test_what_a_prompt_names_may_have_its_own_smallest_size(
+    random_bundle: Path,
+) -> None:
+    read = bundle.read_card(random_bundle)
+    polyp, vessels = read.concepts
+    card = replace(
+        read,
+        min_foreground=0.001,
+        concepts=(replace(polyp, min_foreground=0.01), vessels),
+    )
+    assert card.min_foreground_of(["a round polyp"]) == 0.01
+    assert card.min_foreground_of(["liver"]) == 0.001
+    assert card.min_foreground_of(["polyp", "vessels"]) == 0.001
+    assert card.min_foreground_of([]) == 0.001
 
 
 @pytest.mark.parametrize("keep", [0, 100, 0.5])

@@ -218,6 +218,20 @@ def test_a_window_shows_the_network_the_same_as_a_picture_made_with_it(
     assert by_window.provenance["hints"] == []
 
 
+def test_what_a_prompt_names_decides_how_small_it_may_be(
+    predictor: Predictor, scan: Image
+) -> None:
+    polyp, vessels = predictor.card.concepts
+    none_is_enough = dataclasses.replace(polyp, min_foreground=1.1)
+    other = copy.copy(predictor)
+    other.card = dataclasses.replace(predictor.card, concepts=(none_is_enough, vessels))
+    settings = {"num_samples": 1, "threshold": 0.01}
+    assert segment(scan, "retinal vessels", other, **settings).present == (True,)
+    result = segment(scan, "polyp", other, **settings)
+    assert result.present == (False,)
+    assert result.min_foreground == 1.1
+
+
 def test_pictures_at_the_model_s_spacing_are_what_they_were(
     predictor: Predictor, scan: Image
 ) -> None:

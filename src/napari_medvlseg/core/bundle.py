@@ -22,7 +22,7 @@ from napari_medvlseg.core.json_file import read_object
 from napari_medvlseg.core.windows import parse_intensity
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -44,6 +44,8 @@ class Concept:
     """A full prompt that works well."""
     tiling: str
     """``"whole"`` or ``"tile"``: how a large picture is best segmented."""
+    min_foreground: float | None = None
+    """Share of a picture below which it is not found; None is the card's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,18 @@ class ModelCard:
             if word.lower() in text
         ]
         return max(named, key=lambda pair: pair[0])[1] if named else None
+
+    def min_foreground_of(self, prompts: Sequence[str]) -> float:
+        """Return the share of a picture below which these prompts find nothing.
+
+        Of several prompts the smallest counts: a run has one.
+        """
+        shares = []
+        for prompt in prompts:
+            concept = self.concept_of(prompt)
+            own = None if concept is None else concept.min_foreground
+            shares.append(self.min_foreground if own is None else own)
+        return min(shares, default=self.min_foreground)
 
 
 def list_models() -> list[ModelCard]:

@@ -87,11 +87,12 @@ class Run:
         self.tiled = [self._in_tiles(prompt) for prompt in self.prompts]
         self.sigma = self._sigma_in_slices()
         self.midline = find_midline(image, self.prompts)
+        self.min_foreground = predictor.card.min_foreground_of(self.prompts)
         self.maps = Maps(
             len(self.prompts),
             image.spatial_shape,
             threshold=config.threshold,
-            min_foreground=predictor.card.min_foreground,
+            min_foreground=self.min_foreground,
         )
         self.done = 0
         self.total = 0
@@ -197,7 +198,7 @@ class Run:
             expected_entropy=maps.expected_entropy,
             affine=self.image.affine.copy(),
             threshold=self.config.threshold,
-            min_foreground=self.predictor.card.min_foreground,
+            min_foreground=self.min_foreground,
             slice_axis=self.slices.axis,
             provenance=self._provenance(),
             units=self.image.units,
