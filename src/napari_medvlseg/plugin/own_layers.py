@@ -142,7 +142,9 @@ def _frame_of(look: Mapping[str, Any]) -> dict[str, Any]:
 def _points(arrays: Mapping[str, Any], look: Mapping[str, Any]) -> Points:
     """Return points as they were."""
     count = len(arrays["data"])
-    each = {name: arrays[name] for name in (*_PER_POINT, "symbol") if count}
+    each: dict[str, Any] = {}
+    if count:
+        each = {name: arrays[name] for name in (*_PER_POINT, "symbol")}
     return Points(arrays["data"], ndim=look["ndim"], **_frame_of(look), **each)
 
 
@@ -150,7 +152,9 @@ def _shapes(arrays: Mapping[str, Any], look: Mapping[str, Any]) -> Shapes:
     """Return shapes as they were."""
     ends = np.cumsum(arrays["corners"])[:-1]
     corners = np.split(arrays["data"], ends) if len(arrays["corners"]) else []
-    each = {name: list(arrays[name]) for name in (*_PER_SHAPE, "shape_type") if corners}
+    each: dict[str, Any] = {}
+    if corners:
+        each = {name: list(arrays[name]) for name in (*_PER_SHAPE, "shape_type")}
     return Shapes(corners, ndim=look["ndim"], **_frame_of(look), **each)
 
 

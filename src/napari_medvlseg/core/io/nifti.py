@@ -271,7 +271,7 @@ def _geometry(
     header: nib.Nifti1Header, affine: npt.NDArray[np.float64], spatial: int
 ) -> dict[str, Any]:
     """Return what is told of the place; codes of 0 say that only the spacing is."""
-    told = bool(header["sform_code"] > 0 or header["qform_code"] > 0)
+    told = any(int(np.asarray(header[key])) > 0 for key in ("sform_code", "qform_code"))
     return geometry_facts(affine, spatial, _units(header, affine), told=told)
 
 

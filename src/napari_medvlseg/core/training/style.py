@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy import fft
 from skimage.exposure import match_histograms
 
 if TYPE_CHECKING:
@@ -44,14 +43,14 @@ def exchange_shading(picture: Picture, other: Picture, width: float) -> Picture:
     Yang and Soatto, FDA: Fourier domain adaptation for semantic segmentation, 2020.
     """
     height, breadth = picture.shape[:2]
-    rows = np.abs(fft.fftfreq(height)) <= width
-    columns = fft.rfftfreq(breadth) <= width
+    rows = np.abs(np.fft.fftfreq(height)) <= width
+    columns = np.fft.rfftfreq(breadth) <= width
     low = rows[:, None] & columns[None]
-    here = fft.rfft2(picture.astype(np.float32), axes=(0, 1))
-    there = fft.rfft2(other.astype(np.float32), axes=(0, 1))
+    here = np.fft.rfft2(picture.astype(np.float32), axes=(0, 1))
+    there = np.fft.rfft2(other.astype(np.float32), axes=(0, 1))
     phase = np.angle(here[low])
     here[low] = np.abs(there[low]) * np.exp(1j * phase)
-    mixed = fft.irfft2(here, s=(height, breadth), axes=(0, 1))
+    mixed = np.fft.irfft2(here, s=(height, breadth), axes=(0, 1))
     stored: Picture = np.asarray(mixed).round().clip(0, 255).astype(np.uint8)
     return stored
 
