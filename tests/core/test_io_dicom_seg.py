@@ -313,12 +313,13 @@ def test_a_segment_says_what_it_is_who_found_it_and_its_colour(
     assert cut.SegmentDescription == long
 
 
+@pytest.mark.parametrize("probability", [0.0, 0.001])  # the latter is 0 of 255
 def test_nothing_found_is_a_file_of_empty_segments(
-    tmp_path: Path, write_dicom: WriteDicom
+    tmp_path: Path, write_dicom: WriteDicom, probability: float
 ) -> None:
     series = write_series(write_dicom, tmp_path / "ct")
     found = segmented(read(series))
-    nothing = np.zeros_like(found.probability)
+    nothing = np.full_like(found.probability, probability)
     empty = replace(found, probability=nothing, labels=np.zeros_like(found.labels))
     write(empty, series, tmp_path, stem="s", file_format="dicom-seg")
     for name in ("labels", "probability"):

@@ -146,7 +146,13 @@ def write_segments(
 
 
 def _inside(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return probabilities that rounding has not carried out of [0, 1]."""
+    """Return probabilities that rounding has not carried out of [0, 1].
+
+    If all would be written as 0, they are 0: highdicom decides by the numbers it gets
+    whether anything is there at all.
+    """
+    if values.max() < 0.5 / MAX_FRACTION:
+        return np.zeros_like(values)
     inside = values.min() >= 0 and values.max() <= 1
     return values if inside else np.clip(values, 0, 1, dtype=np.float32)
 

@@ -68,7 +68,7 @@ class TrainConfig:
     threads: int = 0
     """CPU threads; 0 is torch's own choice."""
     device: str = "cpu"
-    """``auto``, ``cpu``, ``cuda`` or ``mps``."""
+    """Where to train: auto, cpu, cuda or mps."""
     workers: int = 0
     """Processes that prepare the steps to come; 0 is this one."""
     encoder_drop: float = 0.1
