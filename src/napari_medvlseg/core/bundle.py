@@ -232,6 +232,7 @@ def write_bundle(
     config: Mapping[str, Any],
     card: str,
     figures: Mapping[str, Any],
+    more: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write a bundle beside its place, then move it there.
 
@@ -244,6 +245,8 @@ def write_bundle(
     config, figures : mapping
     card : str
         Markdown.
+    more : mapping, optional
+        Contents of further files by their names.
 
     Raises
     ------
@@ -255,6 +258,7 @@ def write_bundle(
         CONFIG: _json({"format": FORMAT, **config}),
         CARD: card.encode(),
         FIGURES: _json(figures),
+        **(more or {}),
     }
     sums = [
         f"{hashlib.sha256(data).hexdigest()}  {name}" for name, data in contents.items()

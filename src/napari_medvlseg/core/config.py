@@ -47,6 +47,9 @@ class SegmentConfig:
     """Which grey values become black and white: a name (`INTENSITIES`; the last ones
     are CT windows) or a window's level and width in HU, as L40W80; auto follows the
     model's card, and without that keeps 8 bits and stretches others by percentiles."""
+    read_names: bool = True
+    """Read a name that the model has not learnt as the nearest one that it has, and
+    say so."""
     smooth_slices: float = 0.0
     """Standard deviation of a smoothing across the slices of a volume, in mm, or in
     slices where the image does not tell its spacing; 0 is off."""

@@ -16,6 +16,8 @@ from napari_medvlseg.core.backbones.minilm import MiniLM, find_minilm
 from napari_medvlseg.core.bundle import model_card
 from napari_medvlseg.core.errors import DeviceError
 from napari_medvlseg.core.models.build import build_network
+from napari_medvlseg.core.name_book import load_names
+from napari_medvlseg.core.reading import NameReader
 from napari_medvlseg.core.types import Prompt
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from napari_medvlseg.core.bundle import ModelCard
     from napari_medvlseg.core.models.compact import Compact, Pyramid
     from napari_medvlseg.core.models.probabilistic_attention import NoiseSource
+    from napari_medvlseg.core.reading import Reading
 
 REMEMBERED_PROMPTS = 256
 REMEMBERED_PICTURES = 32
@@ -64,6 +67,7 @@ class Predictor:
         self.card = card
         self.network = network.to(self.device)
         self._text = text
+        self._reader = NameReader(card, load_names(card.path), text.encode_many)
         self._words: _Recent[tuple[Tensor, Tensor]] = _Recent(REMEMBERED_PROMPTS)
         self._pyramids: _Recent[Pyramid] = _Recent(REMEMBERED_PICTURES)
 
@@ -102,6 +106,16 @@ class Predictor:
             mask = torch.ones(words.shape[:2], dtype=torch.bool, device=self.device)
             known = self._words.put(text, (words, mask))
         return known
+
+    def read(self, prompt: str) -> Reading:
+        """Return what to ask the model for a prompt with a name that it may not know.
+
+        Raises
+        ------
+        PromptError
+            If the prompt is empty, too long or in another script.
+        """
+        return self._reader.read(Prompt(prompt).text)
 
     def pyramid(self, pixels: Tensor) -> Pyramid:
         """Return the noise-free features of a picture (3, h, w) in [-1, 1]."""

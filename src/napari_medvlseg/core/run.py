@@ -17,6 +17,7 @@ from napari_medvlseg.core.preprocess.resample import picture_size
 from napari_medvlseg.core.preprocess.slices import choose_slices, picture_spacing
 from napari_medvlseg.core.preprocess.tiles import Tiling
 from napari_medvlseg.core.provenance import provenance
+from napari_medvlseg.core.reading import Reading
 from napari_medvlseg.core.sides import find_midline
 from napari_medvlseg.core.types import Segmentation
 
@@ -81,13 +82,15 @@ class Run:
         self.image, self.predictor, self.config = image, predictor, config
         self.prompts, self.greys = prompts, greys
         self.mirrors = predictor.card.input.mirror and config.num_samples > 1
-        self.questions = [self._question(prompt) for prompt in self.prompts]
+        self.readings = [self._read(prompt) for prompt in self.prompts]
+        asked = [reading.text for reading in self.readings]
+        self.questions = [self._question(text) for text in asked]
         self.slices = choose_slices(image, config.axis, config.slice_index)
         self.size = picture_size(image, self.slices, predictor.card.input.spacing_mm)
-        self.tiled = [self._in_tiles(prompt) for prompt in self.prompts]
+        self.tiled = [self._in_tiles(text) for text in asked]
         self.sigma = self._sigma_in_slices()
         self.midline = find_midline(image, self.prompts)
-        self.min_foreground = predictor.card.min_foreground_of(self.prompts)
+        self.min_foreground = predictor.card.min_foreground_of(asked)
         self.maps = Maps(
             len(self.prompts),
             image.spatial_shape,
@@ -115,6 +118,11 @@ class Run:
             yield from self._finish(work, index)
             if kept is not None:
                 kept.save(index, [part.means().numpy() for part in work])
+
+    def _read(self, prompt: str) -> Reading:
+        """Return what to ask the model, if it may be asked otherwise than typed."""
+        read = self.predictor.read if self.config.read_names else Reading
+        return read(prompt)
 
     def _question(self, prompt: str) -> Question:
         """Return the words of a prompt, and those for the mirrored picture."""
@@ -251,8 +259,9 @@ class Run:
         return {"sigma": self.config.smooth_slices, "unit": unit}
 
     def _hints(self) -> list[str]:
-        """Say what the user may want to know about grey values and spacing."""
-        hints = [self.greys.hint] if self.greys.hint else []
+        """Say what the user may want to know of names, grey values and spacing."""
+        hints = [reading.hint for reading in self.readings if reading.hint]
+        hints += [self.greys.hint] if self.greys.hint else []
         if self.predictor.card.input.spacing_mm and self.image.units != "mm":
             hints.append(NO_SPACING)
         return hints
@@ -264,6 +273,7 @@ class Run:
             self.predictor.card,
             {
                 "prompts": list(self.prompts),
+                "read_as": [reading.text for reading in self.readings],
                 "num_samples": self.config.num_samples,
                 "seed": self.config.seed,
                 "threshold": self.config.threshold,

@@ -23,7 +23,13 @@ from napari_medvlseg.core.training.samples import (
     plan_batch,
     render,
 )
-from napari_medvlseg.core.training.wording import ELSEWHERE, SYNONYMS, VAGUE, Dice
+from napari_medvlseg.core.training.vocabulary import (
+    ELSEWHERE,
+    INNER_ORGANS,
+    VAGUE,
+    clear_names,
+)
+from napari_medvlseg.core.training.wording import Dice
 
 
 def _seen(dataset: str, *, there: bool = True, sheet: str | None = None) -> Seen:
@@ -47,7 +53,7 @@ def _dice() -> Dice:
 
 
 def _names(class_name: str) -> set[str]:
-    return {class_name, *SYNONYMS.get(class_name, ()), *VAGUE.get(class_name, ())}
+    return {*clear_names(class_name), *VAGUE.get(class_name, ())}
 
 
 def test_a_true_question_names_what_is_marked() -> None:
@@ -84,7 +90,7 @@ def test_further_questions_are_foreign_true_or_doubtful() -> None:
     own, foreign, doubtful = answers[1.0], answers[0.0], answers[DOUBTFUL]
     assert min(map(len, answers.values())) > 40
     assert all(any(name in prompt for name in _names("polyp")) for prompt in own)
-    others = set(ELSEWHERE)
+    others = {*ELSEWHERE, *INNER_ORGANS}
     for name in MISMATCHED["Kvasir"]:
         others |= _names(name)
     nothing = [p for p in foreign if p.startswith(NOTHING) or p.endswith("is absent")]

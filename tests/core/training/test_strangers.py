@@ -22,7 +22,8 @@ from napari_medvlseg.core.training.samples import (
     plan_batch,
     render,
 )
-from napari_medvlseg.core.training.wording import SYNONYMS, VAGUE, Dice
+from napari_medvlseg.core.training.vocabulary import VAGUE, clear_names
+from napari_medvlseg.core.training.wording import Dice
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,7 +79,7 @@ def test_nothing_is_to_be_found_in_them(volumes: Path) -> None:
     spoken = {
         name
         for name in names
-        for word in (name, *SYNONYMS[name])
+        for word in clear_names(name)
         if any(word in prompt for prompt in prompts)
     }
     assert spoken == names

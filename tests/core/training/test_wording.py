@@ -10,14 +10,20 @@ import torch
 
 from napari_medvlseg.core.captions import Attributes, describe
 from napari_medvlseg.core.targets import HELD_OUT, TARGETS, TargetInfo
-from napari_medvlseg.core.training.wording import (
+from napari_medvlseg.core.training.vocabulary import (
     AMBIGUOUS,
-    PLACES,
+    PLAIN,
     SYNONYMS,
     VAGUE,
+    clear_names,
+)
+from napari_medvlseg.core.training.wording import (
+    PLACES,
     Dice,
     any_name,
+    elsewhere_prompt,
     foreign_prompt,
+    negated_prompt,
     paraphrase,
 )
 
@@ -26,6 +32,13 @@ INFOS = sorted(
     key=lambda info: info.class_name,
 )
 BY_NAME = {info.class_name: info for info in INFOS}
+
+
+NEW_WORDS = (
+    *("lump", "bowel", "mole", "birthmark", "cerebral", "head", "pulmonary"),
+    *("arteries", "veins", "tree", "core", "cores", "bodies", "body"),
+)
+"""Of the held-out phrases: training never shows these words in any phrase."""
 
 
 def _dice(seed: int = 0) -> Dice:
@@ -52,9 +65,31 @@ def test_no_training_prompt_holds_a_held_out_phrase(info: TargetInfo) -> None:
 def test_every_class_has_held_out_words_that_are_no_synonyms() -> None:
     assert set(HELD_OUT) == set(BY_NAME)
     known = {
-        name for names in (*SYNONYMS.values(), *VAGUE.values()) for name in names
-    } | set(BY_NAME)
+        name
+        for info in INFOS
+        for name in (*clear_names(info.class_name), *VAGUE.get(info.class_name, ()))
+    }
     assert known.isdisjoint(name for names in HELD_OUT.values() for name in names)
+
+
+def test_words_to_be_measured_with_are_in_no_training_prompt() -> None:
+    """Not even in another phrase: "growth in the gut" may, "bowel" may not."""
+    held_out = " ".join(name for names in HELD_OUT.values() for name in names)
+    assert set(NEW_WORDS) <= set(held_out.split())
+    dice, attributes = _dice(7), _one_at_the_upper_right()
+    made = {name for info in INFOS for name in clear_names(info.class_name)}
+    made |= {elsewhere_prompt("ISIC", dice) for _ in range(2000)}
+    for info in INFOS:
+        made |= {paraphrase(attributes, info, dice) for _ in range(300)}
+        made |= {negated_prompt(info, dice) for _ in range(100)}
+    words = {word for prompt in made for word in re.findall("[a-z]+", prompt.lower())}
+    assert words.isdisjoint(NEW_WORDS)
+    assert len(words) > 150
+
+
+def test_a_name_belongs_to_one_class() -> None:
+    names = [name for info in INFOS for name in set(clear_names(info.class_name))]
+    assert len(names) == len(set(names))
 
 
 def test_places_are_worded_truly() -> None:
@@ -99,8 +134,10 @@ def test_foreign_prompts_are_never_vague() -> None:
 
 def test_vague_names_come_only_when_asked_for() -> None:
     dice, info = _dice(4), BY_NAME["breast tumor"]
-    clear = {any_name(info, dice) for _ in range(300)}
-    assert clear == {info.class_name, *SYNONYMS[info.class_name]}
+    clear = {any_name(info, dice) for _ in range(600)}
+    assert clear <= set(clear_names(info.class_name))
+    assert clear > {info.class_name, *SYNONYMS[info.class_name]}
+    assert len(clear & set(PLAIN[info.class_name])) > 50
     assert {any_name(info, dice, vague=1.0) for _ in range(300)} == set(
         VAGUE[info.class_name]
     )
@@ -109,7 +146,7 @@ def test_vague_names_come_only_when_asked_for() -> None:
 def test_what_is_not_there_is_asked_for_by_name() -> None:
     nothing = describe(np.zeros((32, 32), np.bool_))
     info = BY_NAME["polyp"]
-    names = {info.class_name, *SYNONYMS["polyp"], *VAGUE["polyp"]}
+    names = {*clear_names("polyp"), *VAGUE["polyp"]}
     dice = _dice(5)
     assert {paraphrase(nothing, info, dice) for _ in range(100)} <= names
 

@@ -6,22 +6,31 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from safetensors.torch import save
+from torch.nn import functional
 
 from napari_medvlseg.core.backbones.minilm import (
     HUB_ID,
     PACKAGE,
     TOKENIZER_SHA256,
     WEIGHTS_SHA256,
+    MiniLM,
+    find_minilm,
 )
 from napari_medvlseg.core.bundle import FIGURES, model_card, write_bundle
 from napari_medvlseg.core.errors import CheckpointError
 from napari_medvlseg.core.models.build import build_network
 from napari_medvlseg.core.models.compact import Compact, CompactConfig
+from napari_medvlseg.core.name_book import NAMES, NameBook
 from napari_medvlseg.core.targets import TARGETS
 from napari_medvlseg.core.training.card import card_markdown
 from napari_medvlseg.core.training.run import CHECKPOINT
 from napari_medvlseg.core.training.samples import INPUT_SIZE, TILED
-from napari_medvlseg.core.training.wording import SYNONYMS
+from napari_medvlseg.core.training.vocabulary import (
+    SYNONYMS,
+    clear_names,
+    other_names,
+    vague_words,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,11 +43,13 @@ if TYPE_CHECKING:
 MIN_FOREGROUND = 0.001
 """Share of a picture. One of 5,000 references of the training and validation cases is
 smaller; of the specks in pictures without anything to find, most are."""
-OWN_MIN_FOREGROUND = {"breast tumor": 0.0025}
-"""Where nothing so small is known: the smallest of 582 lesions covers 0.0028."""
+OWN_MIN_FOREGROUND = {"breast tumor": 0.0025, "brain tumor": 0.0006}
+"""Where other sizes are known: the smallest of 582 breast lesions covers 0.0028, and
+specks in healthy breasts are common; the smallest of 1,250 brain tumours 0.0012."""
 DOUBTFUL_FROM = 0.7
 """Nats."""
 TILE_OVERLAP = 0.25
+NAMES_AT_ONCE = 128
 SUMMARY = (
     "Finds polyps, skin lesions, breast and brain tumours, lungs, retinal vessels, "
     "cell nuclei and white blood cells in 2D pictures, from English prompts."
@@ -124,6 +135,29 @@ def export_bundle(
         config=config,
         card=card_markdown(config, measured),
         figures=measured,
+        more={NAMES: name_book().to_bytes()},
+    )
+
+
+def name_book() -> NameBook:
+    """Return the vectors of every name that the classes have, and of other things."""
+    pairs = [
+        (concept["name"], name)
+        for concept in _concepts()
+        for name in clear_names(concept["name"])
+    ]
+    names = [*(name for _, name in pairs), *other_names()]
+    text = MiniLM(find_minilm())
+    with torch.inference_mode():
+        means = [
+            words.mean(dim=0)
+            for start in range(0, len(names), NAMES_AT_ONCE)
+            for words in text.encode_many(names[start : start + NAMES_AT_ONCE])
+        ]
+    return NameBook(
+        tuple(class_name for class_name, _ in pairs),
+        vague_words(),
+        functional.normalize(torch.stack(means), dim=1).half().numpy(),
     )
 
 

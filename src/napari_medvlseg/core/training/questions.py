@@ -14,10 +14,9 @@ from napari_medvlseg.core.captions import MANY, caption_case, describe, names_a_
 from napari_medvlseg.core.targets import TARGETS, foreign_names
 from napari_medvlseg.core.training.augment import mirror_words
 from napari_medvlseg.core.training.wording import (
-    ELSEWHERE,
-    SHOWN,
     Dice,
     any_name,
+    elsewhere_prompt,
     foreign_prompt,
     negated_prompt,
     paraphrase,
@@ -143,9 +142,7 @@ def _foreign_prompt(seen: Seen, dice: Dice) -> str:
     """Word a prompt for something that no picture of this set shows."""
     dataset = seen.case.dataset
     if dice.uniform() < 0.2:
-        shown = SHOWN.get(dataset, ())
-        name = dice.pick([name for name in ELSEWHERE if name not in shown])
-        return dice.pick((name, f"the {name}", f"{name} in the image", f"one {name}"))
+        return elsewhere_prompt(dataset, dice)
     name = dice.pick(foreign_names(dataset))
     info = next(i for infos in TARGETS.values() for i in infos if i.class_name == name)
     return foreign_prompt(info, dice)

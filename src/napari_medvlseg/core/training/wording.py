@@ -2,7 +2,7 @@
 
 The authors' prompts of one set all have one form. A model that learns from them alone
 learns that form, so most prompts are worded here: other names, other sentences, other
-words for places. `targets.HELD_OUT` is never used: it measures what was learnt.
+words for places.
 """
 
 from __future__ import annotations
@@ -13,6 +13,16 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_medvlseg.core.captions import MANY, NUMBERS, location, names_a_side
+from napari_medvlseg.core.training.vocabulary import (
+    AMBIGUOUS,
+    ELSEWHERE,
+    FINDINGS,
+    INNER_ORGANS,
+    PLAIN,
+    SHOWN,
+    SYNONYMS,
+    VAGUE,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,65 +30,6 @@ if TYPE_CHECKING:
     from napari_medvlseg.core.captions import Attributes
     from napari_medvlseg.core.targets import TargetInfo
 
-SYNONYMS: Mapping[str, tuple[str, ...]] = {
-    "breast tumor": (
-        *("breast lesion", "breast mass", "tumor in the breast"),
-        *("breast tumour", "mass in the breast", "breast nodule"),
-    ),
-    "polyp": (
-        *("colon polyp", "colorectal polyp", "polyps", "intestinal polyp"),
-        *("polyp in the colon", "colonic lesion"),
-    ),
-    "skin lesion": (
-        *("melanoma", "pigmented lesion", "lesion on the skin"),
-        *("dark spot on the skin", "lesion of the skin"),
-    ),
-    "brain tumor": (
-        *("brain lesion", "tumor in the brain", "enhancing tumor"),
-        *("intracranial mass", "brain tumour", "mass in the brain"),
-    ),
-    "lungs": (
-        "both lungs",
-        "lung fields",
-        "left and right lung",
-        "lungs of the patient",
-    ),
-    "left lung": ("patient's left lung", "lung, left"),
-    "right lung": ("patient's right lung", "lung, right"),
-    "retinal vessels": (
-        *("blood vessels", "retinal blood vessels", "vessels", "vessels of the retina"),
-    ),
-    "cell nuclei": ("nuclei", "nucleus", "stained nuclei", "nuclei of cells"),
-    "white blood cell nucleus": (
-        *("nucleus of the white blood cell", "leukocyte nucleus"),
-        "nucleus of the leukocyte",
-    ),
-    "white blood cell cytoplasm": (
-        *("cytoplasm", "cytoplasm of the white blood cell", "leukocyte cytoplasm"),
-        "cytoplasm of the leukocyte",
-    ),
-}
-"""Other names of the classes, which the widget suggests too."""
-VAGUE: Mapping[str, tuple[str, ...]] = {
-    "breast tumor": (
-        *("tumor", "lesion", "mass", "nodule", "growth", "abnormality", "tumour"),
-        *("suspicious area", "abnormal area"),
-    ),
-    "polyp": ("lesion", "abnormality", "abnormal tissue"),
-    "skin lesion": ("lesion", "spot", "abnormality", "dark sore"),
-    "brain tumor": ("tumor", "lesion", "mass", "abnormality", "neoplasm"),
-}
-"""Names that say nothing about the organ: true of a picture, never false of one."""
-AMBIGUOUS = frozenset({"vessels", "nucleus", "nuclei", "cytoplasm", "blood vessels"})
-"""Synonyms that, alone, could mean what another kind of picture does show."""
-ELSEWHERE = (
-    *("liver", "kidney", "spleen", "prostate", "pancreas", "tooth", "gallbladder"),
-    *("uterus", "knee cartilage", "thyroid nodule", "lymph node", "bladder", "heart"),
-    *("car", "dog", "tree", "house", "letter", "hand", "face", "pizza"),
-)
-"""What no picture of any set is asked for, or shows."""
-SHOWN: Mapping[str, tuple[str, ...]] = {"CardiacCine": ("heart",)}
-"""But for these."""
 _SYLLABLES = (
     *("bra", "zil", "quo", "fem", "tup", "nor", "gix", "vel", "dra", "mok", "lis"),
     *("pra", "wen", "sto", "rik", "ul", "ab", "ost", "ing", "oid", "ar", "eth", "yx"),
@@ -132,14 +83,15 @@ class Dice:
 
 
 def any_name(info: TargetInfo, dice: Dice, vague: float = 0.0) -> str:
-    """Return the class name (40 %), a synonym, or (`vague`) a name without an organ."""
+    """Return the class name (30 %), another name, or (`vague`) one without an organ."""
     unclear = VAGUE.get(info.class_name, ())
     if unclear and dice.uniform() < vague:
         return dice.pick(unclear)
-    others = SYNONYMS.get(info.class_name, ())
-    if not others or dice.uniform() < 0.4:
+    kind = dice.uniform()
+    others = SYNONYMS if kind < 0.6 else PLAIN
+    if info.class_name not in others or kind < 0.3:
         return info.class_name
-    return dice.pick(others)
+    return dice.pick(others[info.class_name])
 
 
 def paraphrase(attributes: Attributes, info: TargetInfo, dice: Dice) -> str:
@@ -177,6 +129,18 @@ def foreign_prompt(info: TargetInfo, dice: Dice) -> str:
         f"{name} at the {place}",
     )
     return dice.pick(forms)
+
+
+def elsewhere_prompt(dataset: str, dice: Dice) -> str:
+    """Word a prompt for what no picture of any set shows."""
+    if dice.uniform() < 0.5:
+        finding = dice.pick(FINDINGS[dice.pick(tuple(FINDINGS))])
+        form = dice.pick(("{f} in the {o}", "{o} {f}", "{f} of the {o}"))
+        name = form.format(f=finding, o=dice.pick(INNER_ORGANS))
+    else:
+        shown = SHOWN.get(dataset, ())
+        name = dice.pick([name for name in ELSEWHERE if name not in shown])
+    return dice.pick((name, f"the {name}", f"{name} in the image", f"one {name}"))
 
 
 def negated_prompt(info: TargetInfo, dice: Dice) -> str:
@@ -221,6 +185,6 @@ def _noun_phrase(
         number = NUMBERS[attributes.number]
         if name.endswith("y"):
             name = f"{name[:-1]}ies"
-        elif " of " not in name and " in " not in name and not name.endswith("s"):
+        elif " the " not in name and " of " not in name and not name.endswith("s"):
             name = f"{name}s"
     return " ".join([number, *words, name])
