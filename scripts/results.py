@@ -3,8 +3,9 @@
     python scripts/results.py RESULTS
 
 RESULTS holds ``original.json``, ``class_name.json`` and so on, one file a prompt
-design with all sets in it, and ``twin.json``, ``flips.json`` and ``dropout.json``: the
-models to compare with, on the original prompts. What is absent is left out. The tables
+design with all sets in it, and ``noise.json``, ``twin.json``, ``flips.json`` and
+``dropout.json``: models that were trained alike but for how their draws differ, on the
+original prompts. What is absent is left out. The tables
 replace what stands between ``<!-- table: NAME -->`` and ``<!-- end -->`` in the page.
 """
 
@@ -31,7 +32,7 @@ IMAGES = ROOT / "docs" / "images"
 OUT_OF_DOMAIN = "BUSBRA"
 WORDINGS = ("class_name", "underdescriptive", "missing_location", "held_out")
 METHODS = {
-    "original": "30 draws (default)",
+    "noise": "noise, 30 draws",
     "twin": "twin, one pass",
     "flips": "twin, mirrored pair",
     "dropout": "dropout, 30 draws",
