@@ -66,6 +66,15 @@ def add_flags(parser: argparse.ArgumentParser, config: type[Any], title: str) ->
                 "picture resized; without either, as the model's card says.",
             )
             continue
+        if isinstance(default, bool):
+            group.add_argument(
+                flag,
+                dest=field.name,
+                action=argparse.BooleanOptionalAction,
+                default=argparse.SUPPRESS,
+                help=f"{help_text} [{'yes' if default else 'no'}]",
+            )
+            continue
         group.add_argument(
             flag,
             dest=field.name,

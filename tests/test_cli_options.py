@@ -1,0 +1,30 @@
+"""Flags made of a configuration's fields."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from napari_medvlseg.cli_options import add_flags, config_from, segment_config
+from napari_medvlseg.core.config import SegmentConfig
+from napari_medvlseg.core.training.config import TrainConfig
+
+
+@pytest.mark.parametrize(
+    ("words", "read_names"),
+    [([], True), (["--read-names"], True), (["--no-read-names"], False)],
+)
+def test_yes_and_no_are_two_flags(words: list[str], read_names: bool) -> None:
+    parser = argparse.ArgumentParser()
+    add_flags(parser, SegmentConfig, "how")
+    assert segment_config(parser.parse_args(words)).read_names is read_names
+
+
+@pytest.mark.parametrize(
+    ("words", "fold"), [([], False), (["--fold"], True), (["--no-fold"], False)]
+)
+def test_so_they_are_for_training(words: list[str], fold: bool) -> None:
+    parser = argparse.ArgumentParser()
+    add_flags(parser, TrainConfig, "how")
+    assert config_from(TrainConfig, parser.parse_args(words)).fold is fold
