@@ -177,6 +177,20 @@ class Result:
                 self._layers.remove(layer)
                 yield
 
+    def drop_maps(self) -> Iterator[None]:
+        """Let go of all but the mask, one layer a step.
+
+        Those of a volume are more than a gigabyte. Python frees a layer that was
+        removed when it happens to look for cycles, but its voxels at once.
+        """
+        self.segmentation = self.findings = None
+        for which in [which for which in self._made if which[0] != MASK]:
+            layer = self._made.pop(which)
+            if layer in self._layers:
+                self._layers.remove(layer)
+            layer.data = np.zeros((1,) * layer.ndim, np.float32)
+            yield
+
     def restore_names(self) -> None:
         """Take a lower number, if one is free since older results are gone."""
         self._choose_number()
