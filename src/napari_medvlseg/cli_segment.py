@@ -49,9 +49,8 @@ def run(options: argparse.Namespace) -> int:
     model_card(options.model)  # a wrong name is told before torch is imported
     if len(paths) == 1:
         check_readable(paths[0])
-    if not options.overwrite:
-        for stem in jobs.values():
-            refuse_earlier(output, stem)
+    for stem in () if options.overwrite else jobs.values():
+        refuse_earlier(output, stem)
     check_writable(output)
     _logger.info("loading %s", options.model)
     from napari_medvlseg.core.predictor import Predictor

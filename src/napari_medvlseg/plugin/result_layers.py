@@ -185,11 +185,22 @@ class Result:
         """
         self.segmentation = self.findings = None
         for which in [which for which in self._made if which[0] != MASK]:
-            layer = self._made.pop(which)
-            if layer in self._layers:
-                self._layers.remove(layer)
-            layer.data = np.zeros((1,) * layer.ndim, np.float32)
+            self._drop(which)
             yield
+
+    def drop(self) -> Iterator[None]:
+        """Let go of the maps, then of the mask."""
+        yield from self.drop_maps()
+        for which in list(self._made):
+            self._drop(which)
+            yield
+
+    def _drop(self, which: tuple[str, int]) -> None:
+        """Remove a layer, and leave it no voxels."""
+        layer = self._made.pop(which)
+        if layer in self._layers:  # the user may be quicker
+            self._layers.remove(layer)
+        layer.data = np.zeros((1,) * layer.ndim, layer.data.dtype)
 
     def restore_names(self) -> None:
         """Take a lower number, if one is free since older results are gone."""

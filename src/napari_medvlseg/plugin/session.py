@@ -265,8 +265,7 @@ class Session(QObject):
             segmentation = update.findings.segmentation
             yield from result.show(segmentation, self.shown, complete=update.is_last)
         for old in replaced:
-            yield from old.drop_maps()
-            yield from old.remove()
+            yield from old.drop()
         if replaced:
             self._results = [one for one in self._results if one not in replaced]
             result.restore_names()
