@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 from napari.layers import Labels, Points, Shapes, Surface, Tracks, Vectors
 from napari.utils.colormaps import DirectLabelColormap
 from PIL import Image as Picture
@@ -18,7 +19,6 @@ from tests.plugin.conftest import WAIT_MS, disc, run_and_wait
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
     from pytestqt.qtbot import QtBot
 
     from napari_medvlseg.plugin.segment_widget import SegmentWidget
@@ -288,3 +288,35 @@ def test_a_stack_of_files_that_lie_apart_is_kept_whole(
     viewer.layers.clear()
     _open(qtbot, dock, tmp_path / "session")
     assert viewer.layers[0].data.shape == (2, 24, 32)
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_a_stack_of_naparis_own_reader_is_kept_whole(
+    qtbot: QtBot, viewer: Any, dock: SegmentWidget, tmp_path: Path, ending: str
+) -> None:
+    """Napari calls it by its first file, which alone would come back."""
+    paths = [str(tmp_path / f"{number}{ending}") for number in range(3)]
+    for number, path in enumerate(paths):
+        Picture.fromarray(disc() + number).save(path)
+    viewer.open(paths, stack=True, plugin="napari")
+    assert viewer.layers[0].source.path == paths[0]
+    dock.prompt.set_text("bright blob")
+    dock.copy_command()
+    assert "medvlseg segment IMAGE" in dock.progress.status.text()
+    _save(qtbot, dock, tmp_path / "session")
+    stack = np.asarray(viewer.layers[0].data)
+    viewer.layers.clear()
+    _open(qtbot, dock, tmp_path / "session")
+    np.testing.assert_array_equal(viewer.layers[0].data, stack)
+
+
+def test_a_picture_of_naparis_own_reader_is_kept_by_reference(
+    qtbot: QtBot, viewer: Any, dock: SegmentWidget, tmp_path: Path
+) -> None:
+    Picture.fromarray(disc()).convert("RGBA").save(tmp_path / "a.png")
+    viewer.open(str(tmp_path / "a.png"), plugin="napari")
+    dock.prompt.set_text("bright blob")
+    dock.copy_command()
+    assert "a.png" in dock.progress.status.text()
+    _save(qtbot, dock, tmp_path / "session")
+    assert not (tmp_path / "session" / "image-0.npy").exists()
