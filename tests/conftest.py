@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     import pydicom
 
+    from napari_medvlseg.core.predictor import Predictor
+
 GUARD = Path(__file__).parent / "no_network"
 
 with contextlib.suppress(ImportError):
@@ -111,3 +113,29 @@ def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write_dicom() -> Callable[..., pydicom.Dataset]:
     """Return a function that writes a DICOM file."""
     return write_dicom_file
+
+
+@pytest.fixture(scope="session")
+def _models() -> dict[tuple[str, str, str], Predictor]:
+    return {}
+
+
+@pytest.fixture
+def loaded_once(
+    monkeypatch: pytest.MonkeyPatch, _models: dict[tuple[str, str, str], Predictor]
+) -> None:
+    """Let the commands of many tests share a loaded model, which forgets its images."""
+    from napari_medvlseg.core.predictor import Predictor
+
+    load = Predictor.load
+
+    def shared(
+        model: str = "compact", *, device: str = "auto", precision: str = "auto"
+    ) -> Predictor:
+        key = (model, device, precision)
+        if key not in _models:
+            _models[key] = load(model, device=device, precision=precision)
+        _models[key].forget()
+        return _models[key]
+
+    monkeypatch.setattr(Predictor, "load", shared)

@@ -14,6 +14,8 @@ from napari_medvlseg.core.datasets import list_cases
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
+
 QUICK = ["--samples", "2", "--device", "cpu"]
 
 

@@ -105,6 +105,30 @@ def test_an_interrupted_run_exits_130_and_leaves_nothing(
     assert {entry.name for entry in tmp_path.iterdir()} == {"a.png", "log.txt"}
 
 
+@pytest.mark.parametrize("module", ["napari_medvlseg.cli", "numpy"])
+def test_a_signal_while_the_first_modules_are_imported_is_heard(module: str) -> None:
+    script = f"""
+        import importlib.abc, os, signal, sys
+
+        class Stop(importlib.abc.MetaPathFinder):
+            def find_spec(self, name, path, target=None):
+                if name == "{module}":
+                    os.kill(os.getpid(), signal.SIGINT)
+
+        sys.meta_path.insert(0, Stop())
+        sys.argv[1:] = ["models", "list"]
+        from napari_medvlseg.__main__ import main
+        sys.exit(main())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", dedent(script)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", INTERRUPTED)
+
+
 @SIGNALS
 def test_code_that_is_made_from_text_does_not_change_the_exit_code(
     tmp_path: Path, number: int

@@ -21,6 +21,8 @@ from napari_medvlseg.core.io.write import MAPS
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
+
 PROMPT = ["--prompt", "skin lesion in the dermatoscopy image"]
 QUICK = ["--samples", "2", "--device", "cpu"]
 FILES = ("labels", *MAPS)

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pydicom
+import pytest
 import SimpleITK as sitk  # noqa: N813 - so do its own docs
 import tifffile
 from PIL import Image as Pillow
@@ -15,9 +16,9 @@ from pydicom.data import get_testdata_file
 from napari_medvlseg import cli_segment
 from napari_medvlseg.cli import main
 from napari_medvlseg.core.io.write import MAPS
+from napari_medvlseg.core.predictor import Predictor
 
-if TYPE_CHECKING:
-    import pytest
+pytestmark = pytest.mark.usefixtures("loaded_once")
 
 PROMPT = ["--prompt", "skin lesion in the dermatoscopy image"]
 QUICK = ["--samples", "2", "--device", "cpu"]
@@ -179,3 +180,16 @@ def test_a_format_that_an_image_cannot_have_is_told_before_the_work(
     assert main([*asked, "nifti"]) == 0
     saved = nib.nifti1.load(tmp_path / "medvlseg-output" / "a_labels.nii.gz")
     assert saved.shape == (50, 40)
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = save_picture(tmp_path / "a.png")
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(cli_segment, "_segment_one", pytest.fail)
+    monkeypatch.setattr(Predictor, "load", pytest.fail)
+    output = tmp_path / "file" / "results"
+    assert main(["segment", str(path), *PROMPT, "--output", str(output)]) == 2
+    assert "cannot write here" in capsys.readouterr().err
+    assert {one.name for one in tmp_path.iterdir()} == {"a.png", "file"}

@@ -7,7 +7,6 @@ first use, so that importing this package loads neither torch nor napari.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from napari_medvlseg.core.postprocess import to_labels
     from napari_medvlseg.core.predictor import Predictor
     from napari_medvlseg.core.types import Image, Prompt, Segmentation
+
+    __version__: str
 
 _HOMES = {
     "Image": "types",
@@ -47,7 +48,6 @@ _HOMES = {
     "write": "io.write",
 }
 
-__version__ = version("napari-medvlseg")
 __all__ = [
     "Image",
     "MedVLSegError",
@@ -73,6 +73,10 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Import a public name at its first use."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("napari-medvlseg")
     if name not in _HOMES:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)

@@ -16,7 +16,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, NoReturn
 
-from napari_medvlseg.cli_interrupts import interrupts
+from napari_medvlseg.cli_interrupts import INTERRUPTED, interrupts, tell_interrupted
 from napari_medvlseg.cli_options import add_flags, add_segment_flags, path_of
 from napari_medvlseg.cli_terminal import complain, logs
 from napari_medvlseg.core.config import SegmentConfig
@@ -26,7 +26,7 @@ from napari_medvlseg.core.errors import MedVLSegError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-DONE, MENDABLE, INTERRUPTED = 0, 2, 130
+DONE, MENDABLE = 0, 2
 _EXIT_CODES = (
     "exit codes: 0 done, 1 a bug (please report it), 2 something you can mend,\n"
     "            130 interrupted"
@@ -49,8 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return MENDABLE
         except KeyboardInterrupt as stop:
             ignore_signals()
-            left = stop if stop.args else "nothing half-written is left"
-            print(f"medvlseg: interrupted; {left}", file=sys.stderr)
+            tell_interrupted(stop)
             return INTERRUPTED
         except BrokenPipeError:  # who reads our output, for instance head, has enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

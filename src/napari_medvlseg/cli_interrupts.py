@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakSet
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
+INTERRUPTED = 130
+"""The exit code."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -66,6 +69,12 @@ def interrupts(*, process_ends: bool) -> Iterator[Callable[[], None]]:
     finally:
         for number, handler in earlier.items():
             signal.signal(number, signal.SIG_DFL if process_ends else handler)
+
+
+def tell_interrupted(stop: KeyboardInterrupt) -> None:
+    """Print that the program was stopped, and what is left of its work."""
+    left = stop if stop.args else "nothing half-written is left"
+    print(f"medvlseg: interrupted; {left}", file=sys.stderr)
 
 
 def _one_more(stops: WeakSet[Interrupted]) -> Interrupted:

@@ -108,6 +108,24 @@ def test_a_disk_that_refuses_is_told_once_and_stops_nothing(
     assert kept.load(0) is None
 
 
+def test_a_disk_that_is_full_keeps_no_half_slice(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="limits of files are POSIX")
+    kept = KeptSlices(tmp_path / "out", "scan", SETTINGS_HERE)
+    large = [np.random.default_rng(0).random((2, 200, 200), np.float32)]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    kept.save(0, means(0))
+    there = sorted((tmp_path / "out").rglob("*"))
+    other = KeptSlices(tmp_path / "other", "scan", SETTINGS_HERE)
+    try:  # refuses at the last write as a full disk does
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+        kept.save(1, large)
+        other.save(1, large)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert sorted((tmp_path / "out").rglob("*")) == there
+    assert list((tmp_path / "other").iterdir()) == []
+
+
 def test_what_differs_is_told_in_words() -> None:
     theirs = {"image": "xyz", "prompts": ["polyp"], "seed": 1}
     assert what_differs(SETTINGS_HERE, theirs) == "another image, seed 1, not 0"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -44,3 +46,24 @@ def test_labels_are_as_small_as_they_can_be(prompts: int, dtype: type) -> None:
     labels = to_labels(probability, 0.5)
     assert labels.dtype == dtype
     assert (labels == prompts).all()
+
+
+def test_labels_are_those_of_the_definition() -> None:
+    probability = np.random.default_rng(0).random((4, 9, 11), np.float32).round(1)
+    above = np.where(probability > 0.3, probability, 0)
+    wanted = np.where(above.any(axis=0), above.argmax(axis=0) + 1, 0)
+    before = probability.copy()
+    np.testing.assert_array_equal(to_labels(probability, 0.3), wanted)
+    np.testing.assert_array_equal(probability, before)
+
+
+def test_labelling_a_volume_copies_no_probability() -> None:
+    probability = np.full((1, 50, 100, 100), 0.7, np.float32)
+    tracemalloc.start()
+    try:
+        labels = to_labels(probability, 0.5)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert labels.all()
+    assert peak < 2.5 * labels.nbytes

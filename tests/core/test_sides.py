@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from PIL import Image as Picture
 
 from napari_medvlseg.cli_segment import describe_result
+from napari_medvlseg.core.config import data_folder
 from napari_medvlseg.core.io.write import figures
 from napari_medvlseg.core.pipeline import segment
 from napari_medvlseg.core.sides import find_midline, named_side, side_warnings
+from napari_medvlseg.core.targets import split_lungs
 from napari_medvlseg.core.types import Image, Midline, Segmentation
 
 if TYPE_CHECKING:
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
 
 LPS = np.diag([-4.0, -4.0, 4.0, 1.0])
 PLACED = {"orientation": "known"}
+REAL = data_folder()
+needs_data = pytest.mark.skipif(
+    not REAL.is_dir(), reason=f"no real data at {REAL}; set MEDVLSEG_DATA"
+)
 
 
 @pytest.mark.parametrize(
@@ -230,3 +237,32 @@ def test_the_json_tells_it_with_the_prompt() -> None:
     wrong, right = figures(result)["prompts"]
     assert "patient's right" in wrong["side_warning"]
     assert "side_warning" not in right
+
+
+@needs_data
+@pytest.mark.parametrize("as_slab", [False, True], ids=["picture", "slab"])
+def test_on_real_chest_x_rays_wrong_sides_are_told_and_right_ones_are_not(
+    *, as_slab: bool
+) -> None:
+    prompts = ["left lung in the chest X-ray", "right lung in the chest X-ray"]
+    folder = REAL / "ChestXrayLungs" / "Val_Folder"
+    told: list[bool] = []
+    for path in sorted((folder / "img").iterdir())[:10]:
+        grey = np.asarray(Picture.open(path).convert("L"))
+        label = Picture.open(folder / "label" / f"{path.stem}.png").convert("L")
+        lungs = np.stack(split_lungs(np.asarray(label) > 0))
+        # Rows go down, columns to the patient's left.
+        affine = np.array(
+            [[0, -0.9, 0, 0], [0, 0, 1, 0], [-0.9, 0, 0, 0], [0, 0, 0, 1]]
+        )
+        if as_slab:  # right, anterior and superior, as a NIfTI may have it
+            affine = np.diag([0.9, 20, 0.9, 1])
+            grey = np.stack([grey.T[::-1, ::-1]] * 2, axis=1)
+            lungs = np.stack([lungs.transpose(0, 2, 1)[:, ::-1, ::-1]] * 2, axis=2)
+        image = placed(grey, affine, facts={"orientation": "coronal"})
+        midline = find_midline(image, prompts)
+        right_way = found(list(lungs), prompts, midline)
+        wrong_way = found(list(lungs), prompts[::-1], midline)
+        assert side_warnings(right_way) == ("", ""), path.name
+        told += map(bool, side_warnings(wrong_way))
+    assert told == [True] * 20

@@ -257,6 +257,13 @@ def test_what_is_no_number_does_not_spoil_the_contrast() -> None:
     assert contrast_limits(Opened(voxels=voxels[:, :1])) == (0, 1)
 
 
+@pytest.mark.parametrize("value", [2**63 + 5, -(2**62), 1e30])
+def test_a_flat_image_of_large_numbers_can_be_shown(value: float) -> None:
+    layer = layer_of(opened_at(OBLIQUE, voxels=np.full((2, 3, 4), value)))
+    low, high = layer.contrast_limits
+    assert low == float(value) < high
+
+
 def test_of_an_x_ray_that_tells_its_sides_the_sides_are_known() -> None:
     affine = np.array([[0, -2.0, 0, 0], [0, 0, 1, 0], [-2, 0, 0, 0], [0, 0, 0, 1]])
     facts = {"spacing_from": "detector", "sides_from": "header"}

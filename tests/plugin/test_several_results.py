@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+import weakref
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,8 +90,15 @@ def test_a_run_that_goes_on_takes_the_place_of_the_cancelled_one(
     qtbot.waitUntil(lambda: bool(dock.results.legend.text()), timeout=WAIT_MS)
     dock.cancel()
     qtbot.waitUntil(lambda: not dock.session.has_threads, timeout=WAIT_MS)
+    maps = [
+        weakref.ref(layer.data)
+        for layer in viewer_with_disc.layers
+        if layer.name.startswith("predictive entropy")
+    ]
     assert run_and_wait(qtbot, dock, "bright blob")
     assert _masks(viewer_with_disc) == ["mask · bright blob · cells"]
+    assert len(dock.session.results) == 1
+    assert [one() for one in maps] == [None]  # of a volume both would not fit
 
 
 def test_what_was_corrected_by_hand_is_never_replaced(
@@ -160,3 +170,25 @@ def test_sizes_are_told_without_powers_of_ten(
     pixels = int((segmentation.labels == 1).sum())
     assert find(segmentation).each[0].size.endswith(f", {pixels * 600} mm²")
     assert pixels * 600 > 10_000
+
+
+def test_counting_a_volume_takes_little_memory(
+    qtbot: QtBot, viewer: Any, dock: SegmentWidget
+) -> None:
+    viewer.add_image(disc(), name="cells")
+    run_and_wait(qtbot, dock, "bright blob")
+    segmentation = dock.session.results[0].segmentation
+    assert segmentation is not None
+    labels = np.zeros((100, 100, 100), np.uint8)
+    labels[:, :50] = 1
+    volume = replace(
+        segmentation, labels=labels, probability=labels[None].astype(np.float32)
+    )
+    tracemalloc.start()
+    try:
+        told = find(volume)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert told.each[0].size.startswith("50.0%")
+    assert peak < 3 * labels.nbytes

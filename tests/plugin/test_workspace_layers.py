@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.layers import Labels, Points, Shapes
+import pytest
+from napari.layers import Labels, Points, Shapes, Surface, Tracks, Vectors
 from napari.utils.colormaps import DirectLabelColormap
 from PIL import Image as Picture
 from qtpy.QtWidgets import QFileDialog
@@ -18,7 +19,6 @@ from tests.plugin.conftest import WAIT_MS, disc, run_and_wait
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
     from pytestqt.qtbot import QtBot
 
     from napari_medvlseg.plugin.segment_widget import SegmentWidget
@@ -65,6 +65,7 @@ def test_points_shapes_and_labels_of_the_user_come_back(
         symbol=["x", "disc"],
         face_color=["red", "blue"],
         features={"who": ["a", "b"]},
+        text={"string": "{who}", "color": "red", "size": 14, "anchor": "upper_left"},
         **PLACE,
     )
     corners = [[[0, 0], [0, 5], [4, 5], [4, 0]], [[1, 1], [2, 3], [6, 7]]]
@@ -90,6 +91,8 @@ def test_points_shapes_and_labels_of_the_user_come_back(
     each = ("data", "size", "symbol", "face_color", "border_width", "shown")
     _same(found[0], points, *each)
     assert found[0].features["who"].tolist() == ["a", "b"]
+    assert found[0].text == points.text
+    assert found[0].text.values.tolist() == ["a", "b"]
     _same(found[1], shapes, "shape_type", "edge_color", "edge_width", "z_index")
     for ours, theirs in zip(found[1].data, shapes.data, strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -98,6 +101,61 @@ def test_points_shapes_and_labels_of_the_user_come_back(
     np.testing.assert_array_equal(found[2].get_color(2), labels.get_color(2))
     assert [(layer.ndim, len(layer.data)) for layer in found[3:]] == [(3, 0), (2, 0)]
     assert "5 layers of your own" in dock.progress.status.text()
+
+
+def test_vectors_tracks_and_surfaces_come_back(
+    qtbot: QtBot, viewer_with_disc: Any, dock: SegmentWidget, tmp_path: Path
+) -> None:
+    viewer = viewer_with_disc
+    random = np.random.default_rng(0)
+    vectors = Vectors(
+        random.random((3, 2, 2)),
+        name="flow",
+        edge_color=["red", "green", "blue"],
+        edge_width=2,
+        length=3,
+        vector_style="arrow",
+        features={"speed": [1.0, 2.0, 3.0]},
+        **PLACE,
+    )
+    cells = np.array([[0, 0, 1, 1], [0, 1, 2, 2], [1, 2, 3, 3], [1, 3, 4, 4]], float)
+    tracks = Tracks(
+        cells,
+        name="cells",
+        graph={1: [0]},
+        features={"area": [4.0, 5, 6, 7]},
+        color_by="area",
+        colormap="viridis",
+        tail_length=7,
+    )
+    corners, faces = random.random((4, 3)), np.array([[0, 1, 2], [1, 2, 3]])
+    surface = Surface(
+        (corners, faces, np.arange(4.0)),
+        name="skin",
+        colormap="magma",
+        contrast_limits=(0.5, 2),
+        shading="smooth",
+        scale=(2, 1, 1),
+        units="mm",
+    )
+    painted = Surface((corners, faces), name="paint", vertex_colors=np.eye(4))
+    none_yet = Vectors(ndim=3, name="none yet")
+    own = [vectors, tracks, surface, painted, none_yet]
+    for layer in own:
+        viewer.add_layer(layer)
+    _save(qtbot, dock, tmp_path / "session")
+    viewer.layers.clear()
+    _open(qtbot, dock, tmp_path / "session")
+    found = [viewer.layers[layer.name] for layer in own]
+    _same(found[0], vectors, "data", "edge_color", "edge_width", "length")
+    assert found[0].vector_style == "arrow"
+    assert found[0].features["speed"].tolist() == [1, 2, 3]
+    _same(found[1], tracks, "data", "graph", "color_by", "colormap", "tail_length")
+    assert found[1].features["area"].tolist() == [4, 5, 6, 7]
+    _same(found[2], surface, "vertices", "faces", "vertex_values", "contrast_limits")
+    assert (found[2].colormap.name, found[2].shading) == ("magma", "smooth")
+    _same(found[3], painted, "vertices", "faces", "vertex_colors")
+    assert (found[4].ndim, len(found[4].data)) == (3, 0)
 
 
 def test_masks_of_results_are_not_kept_twice(
@@ -230,3 +288,35 @@ def test_a_stack_of_files_that_lie_apart_is_kept_whole(
     viewer.layers.clear()
     _open(qtbot, dock, tmp_path / "session")
     assert viewer.layers[0].data.shape == (2, 24, 32)
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_a_stack_of_naparis_own_reader_is_kept_whole(
+    qtbot: QtBot, viewer: Any, dock: SegmentWidget, tmp_path: Path, ending: str
+) -> None:
+    """Napari calls it by its first file, which alone would come back."""
+    paths = [str(tmp_path / f"{number}{ending}") for number in range(3)]
+    for number, path in enumerate(paths):
+        Picture.fromarray(disc() + number).save(path)
+    viewer.open(paths, stack=True, plugin="napari")
+    assert viewer.layers[0].source.path == paths[0]
+    dock.prompt.set_text("bright blob")
+    dock.copy_command()
+    assert "medvlseg segment IMAGE" in dock.progress.status.text()
+    _save(qtbot, dock, tmp_path / "session")
+    stack = np.asarray(viewer.layers[0].data)
+    viewer.layers.clear()
+    _open(qtbot, dock, tmp_path / "session")
+    np.testing.assert_array_equal(viewer.layers[0].data, stack)
+
+
+def test_a_picture_of_naparis_own_reader_is_kept_by_reference(
+    qtbot: QtBot, viewer: Any, dock: SegmentWidget, tmp_path: Path
+) -> None:
+    Picture.fromarray(disc()).convert("RGBA").save(tmp_path / "a.png")
+    viewer.open(str(tmp_path / "a.png"), plugin="napari")
+    dock.prompt.set_text("bright blob")
+    dock.copy_command()
+    assert "a.png" in dock.progress.status.text()
+    _save(qtbot, dock, tmp_path / "session")
+    assert not (tmp_path / "session" / "image-0.npy").exists()

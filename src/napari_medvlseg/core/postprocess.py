@@ -38,14 +38,17 @@ def to_labels(
     """
     prompts = probability.shape[0]
     dtype = np.uint8 if prompts < 256 else np.uint16
-    best = np.full(probability.shape[1:], threshold, dtype=np.float32)
     labels = np.zeros(probability.shape[1:], dtype=dtype)
+    best = probability[0]  # of a volume with one prompt, a copy would be 300 MB
     for index in range(prompts):
         candidate = probability[index]
         above = candidate > threshold
         if min_foreground > 0:
             above &= large_enough(above, min_foreground, slice_axis)
-        winner = above & (candidate > best)
-        labels[winner] = index + 1
-        best[winner] = candidate[winner]
+        if index == 1:
+            best = np.where(labels > 0, best, np.float32(0))
+        if index > 0:
+            above &= candidate > best
+            best[above] = candidate[above]
+        labels[above] = index + 1
     return labels

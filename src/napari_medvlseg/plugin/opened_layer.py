@@ -25,6 +25,8 @@ PERCENTILES = (0.5, 99.5)
 _SAMPLED_SLICES = 5
 _SAMPLED_PIXELS = 256
 _FLAT = 1e-12
+_LEAST_CONTRAST = 1e-6
+"""Of a flat image's value: one more than a very large number is that number."""
 
 
 def to_layer_data(opened: Opened, path: Path, series: int | None = None) -> LayerData:
@@ -97,7 +99,7 @@ def contrast_limits(opened: Opened) -> tuple[float, float]:
     ends = np.percentile(sample, PERCENTILES)
     if ends[0] < ends[1]:
         low, high = float(ends[0]), float(ends[1])
-    return low, (high if high > low else low + 1)
+    return low, (high if high > low else low + max(1, _LEAST_CONTRAST * abs(low)))
 
 
 def _told_window(facts: Any) -> tuple[float, float] | None:

@@ -177,6 +177,31 @@ class Result:
                 self._layers.remove(layer)
                 yield
 
+    def drop_maps(self) -> Iterator[None]:
+        """Let go of all but the mask, one layer a step.
+
+        Those of a volume are more than a gigabyte. Python frees a layer that was
+        removed when it happens to look for cycles, but its voxels at once.
+        """
+        self.segmentation = self.findings = None
+        for which in [which for which in self._made if which[0] != MASK]:
+            self._drop(which)
+            yield
+
+    def drop(self) -> Iterator[None]:
+        """Let go of the maps, then of the mask."""
+        yield from self.drop_maps()
+        for which in list(self._made):
+            self._drop(which)
+            yield
+
+    def _drop(self, which: tuple[str, int]) -> None:
+        """Remove a layer, and leave it no voxels."""
+        layer = self._made.pop(which)
+        if layer in self._layers:  # the user may be quicker
+            self._layers.remove(layer)
+        layer.data = np.zeros((1,) * layer.ndim, layer.data.dtype)
+
     def restore_names(self) -> None:
         """Take a lower number, if one is free since older results are gone."""
         self._choose_number()

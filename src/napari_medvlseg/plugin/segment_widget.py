@@ -32,6 +32,7 @@ from napari_medvlseg.plugin.engine import Engine
 from napari_medvlseg.plugin.findings import hints
 from napari_medvlseg.plugin.frame import LayerFrame
 from napari_medvlseg.plugin.layer_chooser import LayerChooser
+from napari_medvlseg.plugin.layer_file import command_path
 from napari_medvlseg.plugin.layer_space import camera_of, extents, mirrored
 from napari_medvlseg.plugin.layers import cut_layer
 from napari_medvlseg.plugin.options_view import OptionsView
@@ -161,7 +162,7 @@ class SegmentWidget(QWidget):
         """Put the shell command of what the controls say on the clipboard."""
         try:
             job, layer = self.job(), self.image.layer
-            command = shell_command(job, layer.source.path, layer.metadata.get(KEY))
+            command = shell_command(job, command_path(layer), layer.metadata.get(KEY))
         except MedVLSegError as error:
             self._tell_error(error)
             return

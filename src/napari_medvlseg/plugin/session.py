@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import sys
 from collections import deque
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from qtpy.QtCore import QObject, Signal
 
@@ -79,6 +81,8 @@ class Session(QObject):
         self._importer: Worker | None = None
         self._running: Result | None = None
         self._image: Any = None
+        self._has_left = False
+        _sessions.add(self)
         self._runner.updated.connect(self._on_updated)
         self._runner.failed.connect(self._on_failed)
         self._relabeler.computed.connect(self._on_relabelled)
@@ -181,6 +185,8 @@ class Session(QObject):
 
     def stop(self) -> None:
         """End the run and wait for every thread."""
+        if self._has_left:
+            return
         result, self._running = self._running, None
         self._stagger.clear()
         if result is not None and result.segmentation is None:
@@ -203,6 +209,7 @@ class Session(QObject):
     def leave(self) -> None:
         """Stop, and follow the viewer no more."""
         self.stop()
+        self._has_left = True
         while self.at_leave:
             self.at_leave.pop()()
 
@@ -234,6 +241,8 @@ class Session(QObject):
             return
         self.progressed.emit(update)
         if update.findings is None:
+            if not update.total:
+                self._spare_memory(result)
             return
         replaced: list[Result] = []
         if result not in self._results:
@@ -256,8 +265,9 @@ class Session(QObject):
             segmentation = update.findings.segmentation
             yield from result.show(segmentation, self.shown, complete=update.is_last)
         for old in replaced:
-            yield from old.remove()
+            yield from old.drop()
         if replaced:
+            self._results = [one for one in self._results if one not in replaced]
             result.restore_names()
 
     def _replaced_by(self, result: Result) -> list[Result]:
@@ -272,6 +282,15 @@ class Session(QObject):
             if (self.replaces and result.asks_the_same(old)) or result.goes_on_from(old)
             if not old.is_edited
         ]
+
+    def _spare_memory(self, result: Result) -> None:
+        """Forget the maps of the unfinished result that a run goes on from.
+
+        Its mask stays on the screen until the kept slices are there again.
+        """
+        for old in self._results:
+            if result.goes_on_from(old) and not old.is_edited:
+                deque(old.drop_maps(), maxlen=0)
 
     def _hide_covered(self, besides: Collection[Result] = ()) -> None:
         """Hide the results that later ones lie over."""
@@ -334,6 +353,18 @@ class Session(QObject):
         """Cancel the run whose image is removed."""
         if self._running is not None and event.value == self._image:
             self.cancel(f"Cancelled: the image {event.value.name!r} was removed")
+
+
+_sessions: WeakSet[Session] = WeakSet()
+
+
+def _leave_all() -> None:
+    """Leave what is open when a script ends, while Qt's objects are still there."""
+    for session in list(_sessions):
+        session.leave()
+
+
+atexit.register(_leave_all)
 
 
 def _import(name: str) -> Iterator[None]:

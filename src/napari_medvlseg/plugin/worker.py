@@ -171,7 +171,10 @@ class Worker(QObject):
         super().__init__()
         self._iterate = iterate
         self._is_wanted = True
-        self._thread = threading.Thread(target=self._work, name="napari-medvlseg")
+        # A daemon: Python would wait for others before it tells anyone that it ends.
+        self._thread = threading.Thread(
+            target=self._work, name="napari-medvlseg", daemon=True
+        )
 
     @property
     def is_alive(self) -> bool:

@@ -17,6 +17,7 @@ from napari_medvlseg.core.io.workspace import (
     image_fingerprint,
 )
 from napari_medvlseg.plugin.frame import LayerFrame
+from napari_medvlseg.plugin.layer_file import is_stack_of_unknown_files
 from napari_medvlseg.plugin.layers import LayerCut
 from napari_medvlseg.plugin.own_layers import FRAME, frame_told, own_layers
 from napari_medvlseg.plugin.reader import only_series
@@ -186,6 +187,7 @@ def _saved_image(layer: Any) -> SavedImage:
     source = layer.source
     path = Path(source.path) if source.path else None
     apart = (layer.metadata.get(KEY) or {}).get("files") == []
+    apart = apart or is_stack_of_unknown_files(layer)
     if path is not None and (apart or not path.exists()):
         path = None  # it was on the internet, is gone or many: keep what is in memory
     look = {

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import time
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -92,6 +92,8 @@ class KeptSlices:
                 np.savez(file, *arrays)
         except OSError as error:
             self._is_broken = True
+            if not self.count:
+                self.remove()
             _logger.warning(
                 "%s: cannot keep finished slices there (%s); an interrupted run will "
                 "begin anew",
@@ -120,7 +122,8 @@ class KeptSlices:
             try:
                 yield file
             except BaseException:
-                file.close()
+                with suppress(OSError):  # a full disk refuses what is still to write
+                    file.close()
                 partial.unlink(missing_ok=True)
                 raise
         partial.replace(path)

@@ -1,4 +1,4 @@
-"""The user's own points, shapes and labels in a saved session."""
+"""The user's own layers but images in a saved session."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-KINDS = ("points", "shapes", "labels")
+KINDS = ("points", "shapes", "labels", "vectors", "tracks", "surface")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

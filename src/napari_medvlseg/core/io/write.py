@@ -119,6 +119,14 @@ def refuse_earlier(output: Path, stem: str) -> None:
         raise OutputError(msg)
 
 
+def check_writable(output: Path) -> None:
+    """Raise `OutputError` if nothing can be written to a folder; leave no trace."""
+    made = _missing_folders(output)
+    with staging_folder(output):
+        pass
+    _remove(made)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all.
 
