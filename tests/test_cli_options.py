@@ -15,7 +15,7 @@ from napari_medvlseg.core.training.config import TrainConfig
     ("words", "read_names"),
     [([], True), (["--read-names"], True), (["--no-read-names"], False)],
 )
-def test_yes_and_no_are_two_flags(words: list[str], read_names: bool) -> None:
+def test_yes_and_no_are_two_flags(words: list[str], *, read_names: bool) -> None:
     parser = argparse.ArgumentParser()
     add_flags(parser, SegmentConfig, "how")
     assert segment_config(parser.parse_args(words)).read_names is read_names
@@ -24,7 +24,7 @@ def test_yes_and_no_are_two_flags(words: list[str], read_names: bool) -> None:
 @pytest.mark.parametrize(
     ("words", "fold"), [([], False), (["--fold"], True), (["--no-fold"], False)]
 )
-def test_so_they_are_for_training(words: list[str], fold: bool) -> None:
+def test_so_they_are_for_training(words: list[str], *, fold: bool) -> None:
     parser = argparse.ArgumentParser()
     add_flags(parser, TrainConfig, "how")
     assert config_from(TrainConfig, parser.parse_args(words)).fold is fold
