@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_medvlseg.core.config import SegmentConfig
-    from napari_medvlseg.core.models.compact import Pyramid
+    from napari_medvlseg.core.models.promptable import ImageFeatures
     from napari_medvlseg.core.predictor import Predictor
     from napari_medvlseg.core.preprocess.tiles import Tiling
 
@@ -51,7 +51,7 @@ class Question:
     ) -> Iterator[int]:
         """Add all draws of one input of the network to the statistics."""
         config, predictor = self.config, self.predictor
-        views: dict[bool, Pyramid] = {}  # looking one up hashes the picture
+        views: dict[bool, ImageFeatures] = {}  # looking one up hashes the picture
         for group in draw_batches(
             config.num_samples, config.batch_size, mirrors=self.mirrors
         ):

@@ -144,9 +144,14 @@ class Run:
                 tiling = Tiling(fine, spec.tile, spec.overlap)
                 parts.append(TiledPart(question, tiling, index))
             else:
-                whole = resize(pixels, spec.size, spec.size) if whole is None else whole
+                whole = self._resized(pixels) if whole is None else whole
                 parts.append(WholePart(question, whole, index))
         return parts
+
+    def _resized(self, pixels: Tensor) -> Tensor:
+        """Return a whole picture as the network takes it."""
+        side, smooths = self.predictor.card.input.size, self.predictor.network.smooths
+        return resize(pixels, side, side, smooths=smooths)
 
     def _finish(self, work: list[Part], index: int) -> Iterator[Step]:
         """Do the parts of a picture by turns, so that all prompts show early."""

@@ -22,6 +22,8 @@ from torch.nn import functional
 from transformers import BertConfig, BertModel
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from napari_medvlseg.core.backbones.tower_shapes import TextShape, VisionShape
 
 
@@ -47,6 +49,12 @@ class OpenClipVision(VisionTransformer):  # type: ignore[misc]  # open_clip has 
         tokens = torch.cat([first, patches], dim=1) + self.positional_embedding
         normalised: Tensor = self.ln_pre(tokens)
         return normalised
+
+    def early(self, blocks: int) -> Iterator[nn.Parameter]:
+        """Yield the parameters of `embed` and of the first blocks."""
+        yield from (self.class_embedding, self.positional_embedding)
+        for part in (self.conv1, self.ln_pre, *self.transformer.resblocks[:blocks]):
+            yield from part.parameters()
 
     def run(self, index: int, tokens: Tensor) -> Tensor:
         """Run one block, (B, T, D) to the same shape."""
@@ -109,6 +117,13 @@ class TimmVision(nn.Module):
         normalised: Tensor = trunk.norm_pre(tokens)
         return normalised
 
+    def early(self, blocks: int) -> Iterator[nn.Parameter]:
+        """Yield the parameters of `embed` and of the first blocks."""
+        trunk = self.trunk
+        yield from (trunk.cls_token, trunk.pos_embed)
+        for part in (trunk.patch_embed, trunk.norm_pre, *trunk.blocks[:blocks]):
+            yield from part.parameters()
+
     def run(self, index: int, tokens: Tensor) -> Tensor:
         """Run one block, (B, T, D) to the same shape."""
         mixed: Tensor = self.trunk.blocks[index](tokens)
@@ -132,7 +147,6 @@ class BertText(nn.Module):
             num_attention_heads=shape.heads,
             intermediate_size=4 * shape.width,
             max_position_embeddings=max(512, shape.max_tokens),
-            attn_implementation="sdpa",
         )
         self.transformer: Any = BertModel(config, add_pooling_layer=False)
         embeddings = self.transformer.embeddings
@@ -155,6 +169,12 @@ class BertText(nn.Module):
             input_ids=ids, position_ids=places, token_type_ids=torch.zeros_like(ids)
         )
         return tokens
+
+    def early(self, layers: int) -> Iterator[nn.Parameter]:
+        """Yield the parameters of `embed` and of the first layers."""
+        bert = self.transformer
+        for part in (bert.embeddings, *bert.encoder.layer[:layers]):
+            yield from part.parameters()
 
     def run(self, index: int, tokens: Tensor, mask: Tensor) -> Tensor:
         """Run one layer, (B, L, D) to the same shape; none looks at padding."""
@@ -197,6 +217,13 @@ class OpenClipText(nn.Module):
         """(B, L) to the tokens before layer 0, (B, L, D)."""
         tokens: Tensor = self.token_embedding(ids)
         return tokens + self.positional_embedding[: ids.shape[1]]
+
+    def early(self, layers: int) -> Iterator[nn.Parameter]:
+        """Yield the parameters of `embed` and of the first layers."""
+        yield self.positional_embedding
+        yield from self.token_embedding.parameters()
+        for part in self.transformer.resblocks[:layers]:
+            yield from part.parameters()
 
     def run(self, index: int, tokens: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002 - as the other
         """Run one layer, (B, L, D) to the same shape; none looks ahead."""

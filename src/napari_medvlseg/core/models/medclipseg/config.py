@@ -156,11 +156,15 @@ class MedCLIPSegConfig:
         ValueError
             If a field is unknown or cannot be.
         """
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        given = dict(values)
+        if "num_upscale" in given:  # as the authors' configuration calls it
+            given["upscale_blocks"] = given.pop("num_upscale")
+        if "num_adapters" in given:
+            given["layers"] = range(1, given.pop("num_adapters") + 1)
+        unknown = sorted(set(given) - {field.name for field in fields(cls)})
         if unknown:
             msg = f"expected fields of MedCLIPSeg, got {', '.join(unknown)} too"
             raise ValueError(msg)
-        given = dict(values)
         for name, shape in (("vision", VisionShape), ("text", TextShape)):
             if given.get(name) is not None:
                 given[name] = shape(**given[name])

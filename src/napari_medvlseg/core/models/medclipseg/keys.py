@@ -24,9 +24,7 @@ def own_key(key: str) -> str:
     return "text_model." + rest
 
 
-def rename_to_own(
-    network: Any, state: dict[str, Any], prefix: str, *_: object
-) -> None:
+def rename_to_own(network: Any, state: dict[str, Any], prefix: str, *_: object) -> None:
     """Rename the authors' keys in place, before they are loaded.
 
     Of a tensor that is there twice the one under our name counts.

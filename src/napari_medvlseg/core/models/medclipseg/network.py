@@ -54,6 +54,10 @@ class ImageTokens(NamedTuple):
         """Repeat one image for a batch of draws without copying it."""
         return ImageTokens(self.tokens.expand(batch, -1, -1), self.input_size)
 
+    def light(self) -> ImageTokens:
+        """Return them in bfloat16."""
+        return ImageTokens(self.tokens.bfloat16(), self.input_size)
+
 
 class MedCLIPSegOutput(NamedTuple):
     """Logits, and the two sides of the contrastive loss."""
@@ -84,6 +88,8 @@ class MedCLIPSeg(nn.Module):
     Data-Efficient and Generalizable Medical Image Segmentation.
     """
 
+    autocasts = False
+
     def __init__(self, config: MedCLIPSegConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or MedCLIPSegConfig()
@@ -100,7 +106,26 @@ class MedCLIPSeg(nn.Module):
         self.pvl_adapters = nn.ModuleList(
             PVLAdapter(config, vision.width, text.width) for _ in config.adapted_layers
         )
-        self.register_load_state_dict_pre_hook(rename_to_own)
+        self.register_load_state_dict_pre_hook(  # type: ignore[no-untyped-call]  # torch
+            rename_to_own
+        )
+
+    @property
+    def smooths(self) -> bool:
+        """Whether pictures are smoothed before they shrink."""
+        return not self.config.compatible
+
+    def lighten(self) -> None:
+        """Hold in bfloat16 what draws need, for good; what precedes them stays.
+
+        Autocast would bring every weight to bfloat16 again in each draw.
+        """
+        first = self._first_layer
+        early = [*self.vision_model.early(first), *self.text_model.early(first)]
+        kept = {id(parameter) for parameter in early}
+        for parameter in self.parameters():
+            if id(parameter) not in kept and parameter.ndim:
+                parameter.data = parameter.data.bfloat16()
 
     def encode_image(self, pixels: Tensor) -> ImageTokens:
         """Return an image before the first adapter.
@@ -166,6 +191,7 @@ class MedCLIPSeg(nn.Module):
             Asked for the values' noise, (B, K, D) of each attention, in order.
         """
         source = noise_of(noise)
+        words = words.to(image.tokens.dtype)
         seen, said = self._towers(image.tokens, words, word_mask, source)
         summary = self.text_model.summary(said, word_mask)  # (B, E)
         if self.config.patches_are_values:
@@ -240,7 +266,8 @@ class MedCLIPSeg(nn.Module):
         if self.config.pooling == "average":
             return patches.mean(dim=1)
         score = patches @ _unit(summary)[..., None] / self.config.temperature
-        return (score.softmax(dim=1) * patches).sum(dim=1)
+        pooled: Tensor = (score.softmax(dim=1) * patches).sum(dim=1)
+        return pooled
 
 
 def noise_of(source: NoiseSource | torch.Generator) -> NoiseSource:
@@ -257,4 +284,5 @@ def noise_of(source: NoiseSource | torch.Generator) -> NoiseSource:
 
 def _unit(vectors: Tensor) -> Tensor:
     """Bring vectors to length one along the last axis."""
-    return vectors / vectors.norm(dim=-1, keepdim=True)
+    length: Tensor = vectors.norm(dim=-1, keepdim=True)
+    return vectors / length
