@@ -161,7 +161,9 @@ def test_half_precision_keeps_what_precedes_the_draws(variant: str) -> None:
     logits = network.draw(
         kept.light(), network.encode_words(ids), network.word_mask(ids), zero_noise
     ).logits
-    half = torch.nn.functional.interpolate(logits.float(), (SIDE, SIDE), mode="bilinear")
+    half = torch.nn.functional.interpolate(
+        logits.float(), (SIDE, SIDE), mode="bilinear"
+    )
     assert (half[:, 0].sigmoid() - single).abs().max() < 0.05
 
 
