@@ -200,3 +200,13 @@ def test_a_configuration_survives_json() -> None:
 def test_what_cannot_be_is_refused(choices: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MedCLIPSegConfig.from_dict(choices)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("order", ["vision_first", "text_first", "none", "unimodal"])
+def test_what_is_left_out_changes_nothing(variant: str, order: str) -> None:
+    network = tiny_network(variant, order=order)
+    short = network(tiny_image(), tiny_ids(), _generator())
+    network.plain = True
+    whole = network(tiny_image(), tiny_ids(), _generator())
+    torch.testing.assert_close(short, whole, rtol=0, atol=1e-5)

@@ -165,7 +165,7 @@ def test_who_hears_of_whom(
 @pytest.mark.parametrize("order", ["vision_first", "text_first", "none", "unimodal"])
 def test_the_order_decides_what_the_second_sees(order: str) -> None:
     network = tiny_network(order=order)
-    adapter = network.pvl_adapters[0]
+    adapter: Any = network.pvl_adapters[0]
     calls: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
 
     def keep(name: str) -> Any:
@@ -202,10 +202,16 @@ def test_deterministic_draws_are_all_the_same() -> None:
 def test_sizes_are_settings() -> None:
     network = tiny_network(adapter_dim=6, upscale_blocks=3, layers=(3,))
     assert len(network.pvl_adapters) == 1
-    assert network.pvl_adapters[0].proj_vis_down[0].weight.shape == (6, 32)
+    adapter: Any = network.pvl_adapters[0]
+    assert adapter.proj_vis_down[0].weight.shape == (6, 32)
     assert _draw(network).logits.shape[-1] == 8 * GRID
-    calls = []
-    network.vision_model.run = lambda index, tokens: calls.append(index) or tokens
+    calls: list[int] = []
+
+    def run(index: int, tokens: torch.Tensor) -> torch.Tensor:
+        calls.append(index)
+        return tokens
+
+    network.vision_model.run = run
     network.encode_normalised(tiny_image())
     assert calls == [0, 1, 2]  # what precedes the only adapter
 
@@ -264,8 +270,8 @@ def test_the_defaults_are_the_papers() -> None:
     assert config.adapt_text
     assert not config.deterministic
     network = tiny_network()
-    gate = network.pvl_adapters[0].two_way.cross_attn_img_to_txt.gate
-    assert gate.sigmoid() == 0.5
+    adapter: Any = network.pvl_adapters[0]
+    assert adapter.two_way.cross_attn_img_to_txt.gate.sigmoid() == 0.5
     assert "gate" not in dict(_attention(gate=False).named_parameters())
     torch.testing.assert_close(
         _draw(network).logits, _draw(tiny_network()).logits, rtol=0, atol=0

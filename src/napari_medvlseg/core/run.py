@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -78,6 +78,8 @@ class Run:
         greys: Greys,
     ) -> None:
         self.started = time.monotonic()
+        if not (predictor.network.samples or predictor.card.input.mirror):
+            config = replace(config, num_samples=1)  # the others would be the same
         self.image, self.predictor, self.config = image, predictor, config
         self.prompts, self.greys = prompts, greys
         self.mirrors = predictor.card.input.mirror and config.num_samples > 1
@@ -270,6 +272,8 @@ class Run:
             {
                 "prompts": list(self.prompts),
                 "num_samples": self.config.num_samples,
+                "tolerance": self.config.tolerance,
+                "samples_drawn": [_mean(question.drawn) for question in self.questions],
                 "seed": self.config.seed,
                 "threshold": self.config.threshold,
                 "device": str(self.predictor.device),
@@ -288,3 +292,8 @@ class Run:
                 "seconds": round(time.monotonic() - self.started, 3),
             },
         )
+
+
+def _mean(drawn: Sequence[int]) -> float | None:
+    """Return the mean number of samples, once there is one."""
+    return round(sum(drawn) / len(drawn), 1) if drawn else None

@@ -124,6 +124,7 @@ class Compact(nn.Module):
 
     autocasts = True
     smooths = True
+    plain = False
 
     def __init__(self, config: CompactConfig | None = None) -> None:
         super().__init__()
@@ -182,6 +183,11 @@ class Compact(nn.Module):
             position = position_features(height, width, POSITION_BANDS)
             levels[level] = levels[level] + project(position.to(pixels)[None])
         return Pyramid(tuple(levels))
+
+    @property
+    def samples(self) -> bool:
+        """Whether two draws differ."""
+        return self.config.noise_form != "none"
 
     def lighten(self) -> None:
         """Change nothing: autocast sees to draws in bfloat16."""

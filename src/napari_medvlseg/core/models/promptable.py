@@ -50,8 +50,18 @@ class PromptableNetwork(Protocol):
 
     autocasts: bool
     """Whether draws in bfloat16 are left to autocast."""
-    smooths: bool
-    """Whether pictures are smoothed before they shrink."""
+    plain: bool
+    """Whether draws compute all that the published code does, needed or not."""
+
+    @property
+    def smooths(self) -> bool:
+        """Whether pictures are smoothed before they shrink."""
+        ...
+
+    @property
+    def samples(self) -> bool:
+        """Whether two draws differ."""
+        ...
 
     def to(self, device: torch.device, /) -> Any:
         """Move to a device."""

@@ -123,6 +123,7 @@ class PVLAdapter(nn.Module):
         text: Tensor,
         mask: Tensor | None,
         noise: NoiseSource,
+        kept: int | None = None,
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return what is to be added to either stream (equations 3 and 14 to 17).
 
@@ -133,11 +134,13 @@ class PVLAdapter(nn.Module):
         mask : (B, L) bool, optional
             False at text that is not to be seen.
         noise : callable
+        kept : int, optional
+            How many text tokens go on from here; the image sees all.
 
         Returns
         -------
         image : (B, T, vision_dim) or None
-        text : (B, L, text_dim) or None
+        text : (B, L or `kept`, text_dim) or None
             None for a stream that is not adapted.
         """
         seen = self.proj_vis_down(image)  # (B, T, D)
@@ -147,12 +150,14 @@ class PVLAdapter(nn.Module):
             new_seen = self._image(seen, new_said, mask, noise)
         else:
             new_seen = self._image(seen, said, mask, noise)
+            if self.config.order != "unimodal":  # there text sees all text
+                said = said[:, :kept]
             first = self.config.order == "vision_first"
             new_said = self._text(said, new_seen if first else seen, mask, noise)
         adapts = self.config
         return (
             self.proj_vis_up(new_seen) if adapts.adapt_vision else None,
-            self.proj_txt_up(new_said) if adapts.adapt_text else None,
+            self.proj_txt_up(new_said[:, :kept]) if adapts.adapt_text else None,
         )
 
     def _image(

@@ -89,6 +89,7 @@ class MedCLIPSeg(nn.Module):
     """
 
     autocasts = False
+    plain = False
 
     def __init__(self, config: MedCLIPSegConfig | None = None) -> None:
         super().__init__()
@@ -114,6 +115,11 @@ class MedCLIPSeg(nn.Module):
     def smooths(self) -> bool:
         """Whether pictures are smoothed before they shrink."""
         return not self.config.compatible
+
+    @property
+    def samples(self) -> bool:
+        """Whether two draws differ."""
+        return self.config.samples_values
 
     def lighten(self) -> None:
         """Hold in bfloat16 what draws need, for good; what precedes them stays.
@@ -194,11 +200,7 @@ class MedCLIPSeg(nn.Module):
         words = words.to(image.tokens.dtype)
         seen, said = self._towers(image.tokens, words, word_mask, source)
         summary = self.text_model.summary(said, word_mask)  # (B, E)
-        if self.config.patches_are_values:
-            tokens = self.vision_model.values(seen)
-        else:
-            last = self.config.vision_shape.layers - 1
-            tokens = self.vision_model.project(self.vision_model.run(last, seen))
+        tokens = self._patch_features(seen)
         patches = _unit(tokens[:, 1:])  # (B, T - 1, E)
         maps = self._mask_logits(patches, _unit(summary))
         belief = BetaBelief.of(maps) if self.config.head == "evidential" else None
@@ -242,15 +244,37 @@ class MedCLIPSeg(nn.Module):
         context_mask = None if config.compatible else mask
         depth = config.vision_shape.layers
         for index in range(self._first_layer, depth):
+            kept = None
+            if index == max((*config.adapted_layers, self._first_layer)):
+                kept = self._longest(mask)  # beyond it nobody looks at padding
             if index in config.adapted_layers:
                 adapter = self.pvl_adapters[config.adapted_layers.index(index)]
-                to_image, to_text = adapter(seen, said, context_mask, noise)
+                to_image, to_text = adapter(seen, said, context_mask, noise, kept)
                 seen = seen if to_image is None else seen + to_image
+                said = said[:, :kept]
                 said = said if to_text is None else said + to_text
+            said, mask = said[:, :kept], mask[:, :kept]
             if index < depth - 1:
                 seen = self.vision_model.run(index, seen)
             said = self.text_model.run(index, said, mask)
         return seen, said
+
+    def _longest(self, mask: Tensor) -> int | None:
+        """Return the length of the longest text, unless nothing is to be left out."""
+        return None if self.plain else int(mask.sum(dim=-1).max())
+
+    def _patch_features(self, seen: Tensor) -> Tensor:
+        """Bring image tokens before the last block into the shared space."""
+        last = self.config.vision_shape.layers - 1
+        if not self.config.patches_are_values:
+            features: Tensor = self.vision_model.project(
+                self.vision_model.run(last, seen)
+            )
+            return features
+        if self.plain:
+            self.vision_model.run(last, seen)  # as published: to no end
+        values: Tensor = self.vision_model.values(seen)
+        return values
 
     def _mask_logits(self, patches: Tensor, summary: Tensor) -> Tensor:
         """Compare upscaled patches with the text's vectors, (B, 1 or 2, h, w)."""
