@@ -30,7 +30,7 @@ from napari_medvlseg.core.types import Image
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from napari_medvlseg.core.models.compact import Pyramid
+    from napari_medvlseg.core.models.promptable import ImageFeatures
 
 MAPS = (
     *("probability", "predictive_entropy", "mutual_information", "expected_entropy"),
@@ -281,7 +281,7 @@ def test_a_second_prompt_reuses_the_pictures_features(
     calls = []
     encode = predictor.network.encode_image
 
-    def counted(pixels: torch.Tensor) -> Pyramid:
+    def counted(pixels: torch.Tensor) -> ImageFeatures:
         calls.append(1)
         return encode(pixels)
 

@@ -18,7 +18,6 @@ from napari_medvlseg.core.reading import NameReader
 from napari_medvlseg.core.targets import HELD_OUT, MADE_UP
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
 TAUGHT_BY_WORDS = {"mole", "bowel polyp", "body of the white blood cell"}
@@ -29,7 +28,7 @@ TAUGHT_BY_WORDS = {"mole", "bowel polyp", "body of the white blood cell"}
 def reader() -> NameReader:
     """Read for the bundled model."""
     card = model_card("compact")
-    return NameReader(card, load_names(card.path), MiniLM(find_minilm()).encode_many)
+    return NameReader(card, load_names(card.path), MiniLM(find_minilm()).encode)
 
 
 @pytest.mark.parametrize(
@@ -107,8 +106,8 @@ def test_what_stands_around_the_name_is_kept(
     assert reader.read(prompt).text == text
 
 
-def _encode(prompts: Sequence[str]) -> list[torch.Tensor]:
-    return [torch.tensor([[1.0, 0.0, 0.0]]) for _ in prompts]
+def _encode(_: str) -> torch.Tensor:
+    return torch.tensor([[1.0, 0.0, 0.0]])
 
 
 def test_without_a_book_every_prompt_stays() -> None:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.stats import entropy
+from scipy.stats import entropy, sem
 
 from napari_medvlseg.core.uncertainty import (
     RunningStatistics,
@@ -75,10 +75,25 @@ def test_memory_does_not_grow_with_the_draws() -> None:
     for _ in range(50):
         statistics.add(torch.zeros(3, 8, 8))
     held = [v for v in vars(statistics).values() if isinstance(v, torch.Tensor)]
-    assert sum(tensor.numel() for tensor in held) == 2 * 8 * 8
+    assert sum(tensor.numel() for tensor in held) == 3 * 8 * 8
     assert statistics.count == 150
 
 
 def test_means_without_a_draw_are_refused() -> None:
     with pytest.raises(ValueError, match="no draw"):
         RunningStatistics().means()
+
+
+def test_the_standard_error_is_that_of_the_mean_where_it_is_unclear() -> None:
+    logits = torch.randn(7, 4, 5, generator=torch.Generator().manual_seed(0))
+    logits[:, 0] = 20.0  # clear: does not count
+    statistics = RunningStatistics()
+    assert statistics.standard_error() == np.inf
+    statistics.add(logits[:3])
+    statistics.add(logits[3:])
+    drawn = logits[:, 1:].sigmoid().double().numpy()
+    expected = np.sqrt((sem(drawn, axis=0) ** 2).mean())
+    assert statistics.standard_error() == pytest.approx(expected, rel=1e-4)
+    clear = RunningStatistics()
+    clear.add(torch.full((2, 3, 3), 20.0))
+    assert clear.standard_error() == 0

@@ -35,7 +35,7 @@ def naive_loop(
     for draw in range(config.num_samples):
         predictor.forget()
         mirrored = predictor.card.input.mirror and is_mirrored(draw)
-        picture = resize(pixels, side, side)
+        picture = resize(pixels, side, side, smooths=predictor.network.smooths)
         pyramid = predictor.pyramid(picture.flip(-1) if mirrored else picture)
         words = predictor.words(exchange_sides(prompt) if mirrored else prompt)
         noise = DrawNoise(config.seed, [draw], Place())

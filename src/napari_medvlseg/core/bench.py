@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     Map = npt.NDArray[np.float32]
 
+ANY_PROMPT = "one round lesion in the upper left of the image"
+"""Where a model's card names nothing to find."""
 _CHILD = """
 import resource, subprocess, sys
 done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -146,7 +148,8 @@ class _Bench:
     ) -> None:
         self.model, self.image = model, image
         self.config, self.repeats = config, repeats
-        self.prompts = [concept.example for concept in model_card(model).concepts]
+        concepts = model_card(model).concepts
+        self.prompts = [concept.example for concept in concepts] or [ANY_PROMPT]
         self.predictor: Predictor
         self.plain: Predictor
         self.samples_s = 0.0
@@ -207,8 +210,10 @@ class _Bench:
         self.plain = Predictor.load(
             self.model, device=self.config.device, precision="float32"
         )
+        self.plain.network.plain = True
         self._naive_loop(num_samples=1)
         naive_s = self._median(self._naive_loop, lambda: None)
+        self.plain.network.plain = False
         return {"naive_s": naive_s, "speedup": naive_s / self.samples_s}
 
     def agreement(self) -> dict[str, Any]:

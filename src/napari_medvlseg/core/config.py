@@ -53,6 +53,9 @@ class SegmentConfig:
     smooth_slices: float = 0.0
     """Standard deviation of a smoothing across the slices of a volume, in mm, or in
     slices where the image does not tell its spacing; 0 is off."""
+    tolerance: float = 0.0
+    """Draw no more samples once the mean probability is known this well (its standard
+    error, as a root mean square over the unclear pixels); 0 draws them all."""
     batch_size: int = 4
     """Draws computed at once; changes speed and memory, not the result."""
 
@@ -61,6 +64,7 @@ class SegmentConfig:
         _check_range("threshold", self.threshold, 0, 1)
         _check_range("seed", self.seed, 0, 2**63 - 1)
         _check_range("batch_size", self.batch_size, 1, MAX_SAMPLES)
+        _check_range("tolerance", self.tolerance, 0, 1)
         _check_range("smooth_slices", self.smooth_slices, 0, MAX_SMOOTHING)
         parse_intensity(self.intensity)
         _check_choice("device", self.device, DEVICES)

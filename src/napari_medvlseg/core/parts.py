@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from napari_medvlseg.core.sampling import (
@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_medvlseg.core.config import SegmentConfig
-    from napari_medvlseg.core.models.compact import Pyramid
+    from napari_medvlseg.core.models.promptable import ImageFeatures
     from napari_medvlseg.core.predictor import Predictor
     from napari_medvlseg.core.preprocess.tiles import Tiling
 
     Words = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
     """Vectors and mask of a prompt, and of what it says of the mirrored picture."""
+
+
+LEAST_SAMPLES = 5
+"""Before a standard error is believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +49,18 @@ class Question:
     config: SegmentConfig
     words: Words
     mirrors: bool
+    drawn: list[int] = field(default_factory=list)
+    """Samples of each input of the network that is done."""
 
     def sample(
         self, pixels: Tensor, place: Place, statistics: RunningStatistics
     ) -> Iterator[int]:
-        """Add all draws of one input of the network to the statistics."""
+        """Add the draws of one input of the network to the statistics.
+
+        Yields how many are done, those included that need not be drawn.
+        """
         config, predictor = self.config, self.predictor
-        views: dict[bool, Pyramid] = {}  # looking one up hashes the picture
+        views: dict[bool, ImageFeatures] = {}  # looking one up hashes the picture
         for group in draw_batches(
             config.num_samples, config.batch_size, mirrors=self.mirrors
         ):
@@ -65,7 +74,22 @@ class Question:
                     views[mirrored], self.words[mirrored], len(draws), noise
                 )
                 statistics.add(logits.flip(-1) if mirrored else logits)
-            yield sum(len(draws) for draws in group)
+            done = sum(len(draws) for draws in group)
+            left = config.num_samples - statistics.count
+            if left and not self._is_enough(statistics):
+                yield done
+                continue
+            self.drawn.append(statistics.count)
+            yield done + left
+            return
+
+    def _is_enough(self, statistics: RunningStatistics) -> bool:
+        """Whether further draws would change too little."""
+        tolerance = self.config.tolerance
+        return (
+            statistics.count >= LEAST_SAMPLES
+            and statistics.standard_error() < tolerance
+        )
 
 
 class Part(ABC):

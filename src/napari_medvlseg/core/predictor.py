@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from torch.nn import functional
 
-from napari_medvlseg.core.backbones.minilm import MiniLM, find_minilm
 from napari_medvlseg.core.bundle import model_card
 from napari_medvlseg.core.errors import DeviceError
-from napari_medvlseg.core.models.build import build_network
+from napari_medvlseg.core.models.build import build_network, build_reader
 from napari_medvlseg.core.name_book import load_names
 from napari_medvlseg.core.reading import NameReader
 from napari_medvlseg.core.types import Prompt
@@ -24,8 +23,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_medvlseg.core.bundle import ModelCard
-    from napari_medvlseg.core.models.compact import Compact, Pyramid
     from napari_medvlseg.core.models.probabilistic_attention import NoiseSource
+    from napari_medvlseg.core.models.promptable import (
+        ImageFeatures,
+        PromptableNetwork,
+        PromptReader,
+    )
     from napari_medvlseg.core.reading import Reading
 
 REMEMBERED_PROMPTS = 256
@@ -43,8 +46,8 @@ class Predictor:
 
     Parameters
     ----------
-    network : Compact
-    text : MiniLM
+    network : PromptableNetwork
+    text : PromptReader
     card : ModelCard
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``mps``.
@@ -55,8 +58,8 @@ class Predictor:
 
     def __init__(
         self,
-        network: Compact,
-        text: MiniLM,
+        network: PromptableNetwork,
+        text: PromptReader,
         card: ModelCard,
         *,
         device: str = "auto",
@@ -65,11 +68,13 @@ class Predictor:
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         self.card = card
-        self.network = network.to(self.device)
+        self.network: PromptableNetwork = network.to(self.device)
+        if self.precision == "bfloat16":
+            self.network.lighten()
         self._text = text
-        self._reader = NameReader(card, load_names(card.path), text.encode_many)
+        self._reader = NameReader(card, load_names(card.path), text.encode)
         self._words: _Recent[tuple[Tensor, Tensor]] = _Recent(REMEMBERED_PROMPTS)
-        self._pyramids: _Recent[Pyramid] = _Recent(REMEMBERED_PICTURES)
+        self._pyramids: _Recent[ImageFeatures] = _Recent(REMEMBERED_PICTURES)
 
     @classmethod
     def load(
@@ -85,8 +90,8 @@ class Predictor:
             If the device is not there.
         """
         card = model_card(model)
-        network = build_network(card)
-        text = MiniLM(find_minilm())
+        network: Any = build_network(card)
+        text = build_reader(card, network)
         return cls(network, text, card, device=device, precision=precision)
 
     def words(self, prompt: str) -> tuple[Tensor, Tensor]:
@@ -100,10 +105,10 @@ class Predictor:
         text = Prompt(prompt).text
         known = self._words.get(text)
         if known is None:
-            hidden = self._text.encode(text)[None].to(self.device)
+            pieces = self._text.encode(text)[None].to(self.device)
             with torch.inference_mode():
-                words = self.network.encode_words(hidden)
-            mask = torch.ones(words.shape[:2], dtype=torch.bool, device=self.device)
+                words = self.network.encode_words(pieces)
+                mask = self.network.word_mask(pieces)
             known = self._words.put(text, (words, mask))
         return known
 
@@ -117,7 +122,7 @@ class Predictor:
         """
         return self._reader.read(Prompt(prompt).text)
 
-    def pyramid(self, pixels: Tensor) -> Pyramid:
+    def pyramid(self, pixels: Tensor) -> ImageFeatures:
         """Return the noise-free features of a picture (3, h, w) in [-1, 1]."""
         key = hashlib.blake2b(pixels.numpy().tobytes(), digest_size=16).hexdigest()
         known = self._pyramids.get(f"{key} {tuple(pixels.shape)}")
@@ -126,13 +131,13 @@ class Predictor:
             with torch.inference_mode():
                 features = self.network.encode_image(batch)
             if self.precision == "bfloat16":
-                features = features.with_light_skips()
+                features = features.light()
             known = self._pyramids.put(f"{key} {tuple(pixels.shape)}", features)
         return known
 
     def draw(
         self,
-        pyramid: Pyramid,
+        pyramid: ImageFeatures,
         words: tuple[Tensor, Tensor],
         count: int,
         noise: NoiseSource,
@@ -147,9 +152,11 @@ class Predictor:
                     mask.expand(count, -1),
                     noise,
                 )
-            size = [2 * side for side in output.logits.shape[-2:]]
             logits = functional.interpolate(
-                output.logits.float(), size, mode="bilinear", align_corners=False
+                output.logits.float(),
+                pyramid.input_size,
+                mode="bilinear",
+                align_corners=False,
             )
         return logits[:, 0].cpu()
 
@@ -160,7 +167,7 @@ class Predictor:
 
     def _autocast(self) -> torch.autocast:
         """Return the context of the chosen precision."""
-        enabled = self.precision == "bfloat16"
+        enabled = self.precision == "bfloat16" and self.network.autocasts
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
 

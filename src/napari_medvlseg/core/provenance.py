@@ -53,6 +53,7 @@ def run_settings(
         "weights_sha256": predictor.card.sha256,
         "input": asdict(predictor.card.input),
         "samples": config.num_samples,
+        "tolerance": config.tolerance,
         "seed": config.seed,
         "tiling": config.tiling,
         "intensity": config.intensity,

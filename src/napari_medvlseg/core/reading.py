@@ -16,7 +16,7 @@ import numpy as np
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     import numpy.typing as npt
     from torch import Tensor
@@ -74,14 +74,14 @@ class NameReader:
     book : NameBook or None
         Without one, every prompt stays as it is.
     encode : callable
-        Texts to word vectors, (L, D) each.
+        A text to its word vectors (L, D).
     """
 
     def __init__(
         self,
         card: ModelCard,
         book: NameBook | None,
-        encode: Callable[[Sequence[str]], list[Tensor]],
+        encode: Callable[[str], Tensor],
     ) -> None:
         self._card, self._book, self._encode = card, book, encode
 
@@ -132,7 +132,7 @@ class NameReader:
 
     def _likeness(self, book: NameBook, name: str) -> npt.NDArray[np.float32]:
         """Return the cosine of a name with every name of the book, (N,)."""
-        (words,) = self._encode([name])
+        words = self._encode(name)
         vector = functional.normalize(words.float().mean(dim=0), dim=0).cpu().numpy()
         likeness: npt.NDArray[np.float32] = book.vectors.astype(np.float32) @ vector
         return likeness

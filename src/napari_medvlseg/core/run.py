@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -79,6 +79,8 @@ class Run:
         greys: Greys,
     ) -> None:
         self.started = time.monotonic()
+        if not (predictor.network.samples or predictor.card.input.mirror):
+            config = replace(config, num_samples=1)  # the others would be the same
         self.image, self.predictor, self.config = image, predictor, config
         self.prompts, self.greys = prompts, greys
         self.mirrors = predictor.card.input.mirror and config.num_samples > 1
@@ -152,9 +154,14 @@ class Run:
                 tiling = Tiling(fine, spec.tile, spec.overlap)
                 parts.append(TiledPart(question, tiling, index))
             else:
-                whole = resize(pixels, spec.size, spec.size) if whole is None else whole
+                whole = self._resized(pixels) if whole is None else whole
                 parts.append(WholePart(question, whole, index))
         return parts
+
+    def _resized(self, pixels: Tensor) -> Tensor:
+        """Return a whole picture as the network takes it."""
+        side, smooths = self.predictor.card.input.size, self.predictor.network.smooths
+        return resize(pixels, side, side, smooths=smooths)
 
     def _finish(self, work: list[Part], index: int) -> Iterator[Step]:
         """Do the parts of a picture by turns, so that all prompts show early."""
@@ -275,6 +282,8 @@ class Run:
                 "prompts": list(self.prompts),
                 "read_as": [reading.text for reading in self.readings],
                 "num_samples": self.config.num_samples,
+                "tolerance": self.config.tolerance,
+                "samples_drawn": [_mean(question.drawn) for question in self.questions],
                 "seed": self.config.seed,
                 "threshold": self.config.threshold,
                 "device": str(self.predictor.device),
@@ -293,3 +302,8 @@ class Run:
                 "seconds": round(time.monotonic() - self.started, 3),
             },
         )
+
+
+def _mean(drawn: Sequence[int]) -> float | None:
+    """Return the mean number of samples, once there is one."""
+    return round(sum(drawn) / len(drawn), 1) if drawn else None

@@ -10,6 +10,7 @@ most ln 2:
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     Map = npt.NDArray[np.float32]
 
+UNCLEAR = 0.1
+"""Mean probability from which on, and up to 1 less which, a pixel is unclear."""
 MAX_BINARY_ENTROPY = float(np.log(2))
 """Nats: complete doubt about a yes/no question."""
 
@@ -54,19 +57,38 @@ class RunningStatistics:
 
     def __init__(self) -> None:
         self.count = 0
+        self._square: Tensor | None = None
         self._probability: Tensor | None = None
         self._entropy: Tensor | None = None
 
     def add(self, logits: Tensor) -> None:
         """Take in a batch of draws, (S, H, W)."""
-        probability = logits.sigmoid().sum(dim=0)
+        each = logits.sigmoid()
+        probability, square = each.sum(dim=0), each.square().sum(dim=0)
         entropy = binary_entropy_of_logits(logits).sum(dim=0)
+        self._square = square if self._square is None else self._square + square
         if self._probability is None or self._entropy is None:
             self._probability, self._entropy = probability, entropy
         else:
             self._probability = self._probability + probability
             self._entropy = self._entropy + entropy
         self.count += logits.shape[0]
+
+    def standard_error(self) -> float:
+        """Return how far the mean probability may still move.
+
+        The root mean square over the unclear pixels (mean probability from
+        `UNCLEAR` to 1 - `UNCLEAR`) of the standard error of the mean; infinite before
+        the second draw, 0 where nothing is unclear.
+        """
+        if self.count < 2 or self._probability is None or self._square is None:
+            return math.inf
+        mean = self._probability / self.count
+        unclear = (mean - 0.5).abs() < 0.5 - UNCLEAR
+        if not unclear.any():
+            return 0.0
+        variance = (self._square / self.count - mean.square()).clamp(min=0)
+        return math.sqrt(float(variance[unclear].mean()) / (self.count - 1))
 
     def means(self) -> Tensor:
         """Return mean probability and mean entropy, (2, H, W).

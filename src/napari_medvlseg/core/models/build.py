@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load
+from safetensors.torch import load_file
 
+from napari_medvlseg.core.backbones.minilm import MiniLM, find_minilm
 from napari_medvlseg.core.bundle import WEIGHTS, verify
 from napari_medvlseg.core.errors import CheckpointError
 from napari_medvlseg.core.models.compact import Compact, CompactConfig
@@ -15,15 +16,28 @@ from napari_medvlseg.core.models.compact import Compact, CompactConfig
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from napari_medvlseg.core.bundle import ModelCard
+    from torch import nn
 
-NETWORKS: dict[str, Callable[[Mapping[str, Any]], Compact]] = {
+    from napari_medvlseg.core.bundle import ModelCard
+    from napari_medvlseg.core.models.promptable import PromptReader
+
+
+def _medclipseg(config: Mapping[str, Any]) -> nn.Module:
+    """Return MedCLIPSeg without memory for its weights; importing it takes seconds."""
+    from napari_medvlseg.core.models.medclipseg import MedCLIPSeg, MedCLIPSegConfig
+
+    with torch.device("meta"):
+        return MedCLIPSeg(MedCLIPSegConfig.from_dict(config))
+
+
+NETWORKS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "compact": lambda config: Compact(CompactConfig(**config)),
+    "medclipseg": _medclipseg,
 }
 """Architectures by the name that bundles give."""
 
 
-def build_network(card: ModelCard) -> Compact:
+def build_network(card: ModelCard) -> nn.Module:
     """Return the network of a bundle, in float32, ready to answer.
 
     Raises
@@ -38,8 +52,9 @@ def build_network(card: ModelCard) -> Compact:
         raise CheckpointError(msg)
     try:
         network = NETWORKS[name](card.network["config"])
-        state = load((card.path / WEIGHTS).read_bytes())
-        network.load_state_dict({key: _single(value) for key, value in state.items()})
+        state = load_file(card.path / WEIGHTS)
+        single = {key: _single(value) for key, value in state.items()}
+        network.load_state_dict(single, assign=True)
     except (
         SafetensorError,
         RuntimeError,
@@ -55,6 +70,24 @@ def build_network(card: ModelCard) -> Compact:
     return network.to(memory_format=torch.channels_last)
 
 
+def build_reader(card: ModelCard, network: nn.Module) -> PromptReader:
+    """Return what turns prompts into what a bundle's network encodes.
+
+    Raises
+    ------
+    CheckpointError
+        If the text encoder or the vocabulary is not there.
+    """
+    if card.network.get("architecture") != "medclipseg":
+        return MiniLM(find_minilm())
+    from napari_medvlseg.core.backbones.clip_tokens import VOCABULARY, ClipTokens
+
+    config: Any = network.config
+    vocabulary = card.path / VOCABULARY if config.has_bert else None
+    return ClipTokens(config.text_shape, vocabulary, padded=config.compatible)
+
+
 def _single(value: torch.Tensor) -> torch.Tensor:
-    """Return half precision as float32; counters stay."""
-    return value.float() if value.is_floating_point() else value
+    """Return half precision as float32, counters as they are; not in the file."""
+    wanted = torch.float32 if value.is_floating_point() else value.dtype
+    return value.to(wanted, copy=True)

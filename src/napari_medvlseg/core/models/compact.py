@@ -62,7 +62,13 @@ class Pyramid(NamedTuple):
         """Repeat one image for a batch of draws without copying it."""
         return Pyramid(tuple(x.expand(batch, -1, -1, -1) for x in self.levels))
 
-    def with_light_skips(self) -> Pyramid:
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the network's input in pixels."""
+        height, width = self.levels[0].shape[-2:]
+        return 2 * height, 2 * width
+
+    def light(self) -> Pyramid:
         """Keep the two finest levels in bfloat16, which the decoder only adds to.
 
         They are by far the largest: in float32 every draw would add and convolve them
@@ -115,6 +121,10 @@ class PixelMixer(nn.Module):
 
 class Compact(nn.Module):
     """Segment what a prompt names; every draw of the noise is one opinion."""
+
+    autocasts = True
+    smooths = True
+    plain = False
 
     def __init__(self, config: CompactConfig | None = None) -> None:
         super().__init__()
@@ -173,6 +183,18 @@ class Compact(nn.Module):
             position = position_features(height, width, POSITION_BANDS)
             levels[level] = levels[level] + project(position.to(pixels)[None])
         return Pyramid(tuple(levels))
+
+    @property
+    def samples(self) -> bool:
+        """Whether two draws differ."""
+        return self.config.noise_form != "none"
+
+    def lighten(self) -> None:
+        """Change nothing: autocast sees to draws in bfloat16."""
+
+    def word_mask(self, hidden: Tensor) -> Tensor:
+        """Return that all of one prompt's (B, L, 384) are words, (B, L)."""
+        return torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
 
     def encode_words(self, hidden: Tensor) -> Tensor:
         """Project the text encoder's (B, L, 384) to (B, L, D)."""

@@ -113,7 +113,7 @@ class ProbabilisticCrossAttention(nn.Module):
         (B, Q, D)
         """
         q = self._split(self.to_query(query))  # (B, M, Q, E)
-        key_mean, key_var = _gaussian(self.to_key(context), self.norm_key)
+        key_mean, key_var = gaussian(self.to_key(context), self.norm_key)
         weight = self._weights(
             q, self._split(key_mean), self._split(key_var), context_mask
         )
@@ -126,7 +126,7 @@ class ProbabilisticCrossAttention(nn.Module):
 
     def _values(self, context: Tensor, noise: NoiseSource) -> Tensor:
         """Return the values of a draw, (B, K, D) (equations 9 and 10)."""
-        mean, variance = _gaussian(self.to_value(context), self.norm_value)
+        mean, variance = gaussian(self.to_value(context), self.norm_value)
         if self.noise_form == "none":
             return mean
         batch, tokens, dim = mean.shape
@@ -162,7 +162,7 @@ def _dropout_mask(noise: Tensor, rate: float) -> Tensor:
     return torch.where(noise == 0, 1.0, kept)
 
 
-def _gaussian(parameters: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
+def gaussian(parameters: Tensor, norm: nn.Module) -> tuple[Tensor, Tensor]:
     """Split a projection into a normalised mean and a positive variance."""
     mean, raw = parameters.chunk(2, dim=-1)
     return norm(mean), functional.softplus(raw) + VARIANCE_FLOOR

@@ -100,12 +100,12 @@ def some_values(voxels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return np.asarray(finite.flat[::step], dtype=np.float64)
 
 
-def resize(pixels: Tensor, height: int, width: int) -> Tensor:
-    """Resize (3, H, W) bilinearly, smoothing before it shrinks."""
+def resize(pixels: Tensor, height: int, width: int, *, smooths: bool = True) -> Tensor:
+    """Resize (3, H, W) bilinearly, smoothing before it shrinks unless told not to."""
     if tuple(pixels.shape[-2:]) == (height, width):
         return pixels.contiguous()
     resized: Tensor = functional.interpolate(
-        pixels[None], (height, width), mode="bilinear", antialias=True
+        pixels[None], (height, width), mode="bilinear", antialias=smooths
     )[0]
     return resized
 

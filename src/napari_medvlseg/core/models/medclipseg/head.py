@@ -1,0 +1,84 @@
+"""From adapted tokens to a mask: upscaled patches meet the text's vector.
+
+Symbols: B batch, E shared channels, h x w patches.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from timm.layers.norm import LayerNorm2d
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class ScaleBlock(nn.Module):
+    """Double the grid of patches."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv1 = nn.ConvTranspose2d(dim, dim, kernel_size=2, stride=2)
+        self.conv2 = nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=False)
+        self.norm = LayerNorm2d(dim, eps=1e-6)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """(B, E, h, w) to (B, E, 2 h, 2 w)."""
+        doubled: Tensor = self.norm(self.conv2(functional.gelu(self.conv1(patches))))
+        return doubled
+
+
+def mask_head(dim: int, outputs: int) -> nn.Sequential:
+    """Return the MLP from the text's vector (B, E) to `outputs` of a kind (B, -1)."""
+    return nn.Sequential(
+        nn.Linear(dim, dim),
+        nn.GELU(),
+        nn.Linear(dim, dim),
+        nn.GELU(),
+        nn.Linear(dim, outputs * dim),
+    )
+
+
+class BetaBelief(NamedTuple):
+    """What an evidential head believes of every pixel: a Beta distribution.
+
+    References
+    ----------
+    Sensoy et al., Evidential Deep Learning to Quantify Classification Uncertainty,
+    2018; the paper's appendix S.
+    """
+
+    against: Tensor
+    """Pseudo-counts of background, 1 without evidence."""
+    support: Tensor
+    """Pseudo-counts of what the prompt names, 1 without evidence."""
+
+    @classmethod
+    def of(cls, logits: Tensor) -> BetaBelief:
+        """Return the belief that two evidential logits (B, 2, H, W) stand for."""
+        counts = functional.softplus(logits.float()) + 1
+        return cls(counts[:, :1], counts[:, 1:])
+
+    @property
+    def probability(self) -> Tensor:
+        """The mean, (B, 1, H, W)."""
+        return self.support / (self.support + self.against)
+
+    @property
+    def vacuity(self) -> Tensor:
+        """The share of belief without evidence, 0 to 1."""
+        return 2 / (self.support + self.against)
+
+    @property
+    def logits(self) -> Tensor:
+        """The log odds of the mean, (B, 1, H, W)."""
+        return self.support.log() - self.against.log()
+
+    @property
+    def expected_entropy(self) -> Tensor:
+        """The mean entropy in nats of a probability drawn from the belief."""
+        total = self.support + self.against
+        share = self.probability
+        return (total + 1).digamma() - (
+            share * (self.support + 1).digamma()
+            + (1 - share) * (self.against + 1).digamma()
+        )
