@@ -28,7 +28,7 @@ def is_stack_of_unknown_files(layer: Any) -> bool:
     except MedVLSegError:  # this reader knows the file better than we do
         return False
     finest = layer.data[0] if layer.multiscale else layer.data
-    return math.prod(finest.shape) > _STACK_FROM * in_file
+    return bool(math.prod(finest.shape) > _STACK_FROM * in_file)
 
 
 def command_path(layer: Any) -> str | None:
