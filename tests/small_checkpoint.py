@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +93,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     server: Any
     protocol_version = "HTTP/1.1"
+
+    def handle(self) -> None:
+        """Answer until the client has gone."""
+        with suppress(ConnectionError):
+            super().handle()
 
     def log_message(self, *_arguments: Any) -> None:
         """Print nothing."""

@@ -114,7 +114,7 @@ def _peak_bytes() -> int:
 def test_a_numpy_float_in_a_checkpoint_is_read(
     tmp_path: Path, name: str, value: float
 ) -> None:
-    assert _import(save_checkpoint(tmp_path / "best.pth", **{name: value})).card
+    assert _import(save_checkpoint(tmp_path / "best.pth", None, **{name: value})).card
 
 
 @pytest.mark.parametrize("value", [os.system, np.int64(1), Path("x"), np.zeros(2)])

@@ -72,7 +72,7 @@ class Released:
     @property
     def title(self) -> str:
         """What a menu calls it."""
-        share = "" if self.percent == 100 else f", {self.percent} % of the data"
+        share = "" if self.percent == 100 else f" {self.percent} %"
         return f"MedCLIPSeg {self.data.title}{share}"
 
     @property

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from requests import Response, Session
 
-CHUNK_BYTES = 1_000_000
+CHUNK_BYTES = 262_144
+"""Small, so that a slow download can be stopped at once."""
 TIMEOUT_S = (10, 30)
 """To connect, and for the next bytes."""
 _REDIRECTS = 5
