@@ -135,7 +135,7 @@ def _keep(actions: Any, command: Callable[..., Any]) -> None:
         actions,
         "remove",
         "cli_checkpoints:run_remove",
-        "Remove installed models.",
+        "Remove installed models, and what interrupted downloads left of them.",
         ["medvlseg models remove medclipseg-unimedclip-busi"],
     )
     remove.add_argument("models", nargs="+", metavar="ID")

@@ -78,6 +78,15 @@ def test_an_unknown_model_is_refused_with_the_known_ones(model: str) -> None:
         bundle.model_card(model)
 
 
+def test_a_model_that_is_not_installed_says_how_to_get_it(tmp_path: Path) -> None:
+    model = "medclipseg-unimedclip-busi"
+    with pytest.raises(CheckpointError, match=f"models fetch {model}"):
+        bundle.model_card(model)
+    (tmp_path / "busi.zip").touch()
+    with pytest.raises(CheckpointError, match=r"models import .*busi\.zip"):
+        bundle.model_card(str(tmp_path / "busi.zip"))
+
+
 def test_the_longest_name_in_a_prompt_decides_the_concept(random_bundle: Path) -> None:
     card = bundle.read_card(random_bundle)
     found = card.concept_of("Retinal VESSELS near a polyp")

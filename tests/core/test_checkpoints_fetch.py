@@ -14,7 +14,7 @@ from napari_medvlseg.core.bundle import model_card
 from napari_medvlseg.core.checkpoints import hub as hub_module
 from napari_medvlseg.core.checkpoints.fetch import FetchStep, fetch_model
 from napari_medvlseg.core.checkpoints.hub import HubFile, download
-from napari_medvlseg.core.checkpoints.store import check_model
+from napari_medvlseg.core.checkpoints.store import check_model, remove_model
 from napari_medvlseg.core.errors import CheckpointError, DownloadError, OutputError
 from napari_medvlseg.core.released import HUB_REPO, RELEASED, released
 from tests.small_checkpoint import (
@@ -102,6 +102,19 @@ def test_a_cancelled_download_goes_on_where_it_was(hub: Hub, tmp_path: Path) -> 
     assert again[0] == FetchStep("downloading", have, _size(hub))
     assert again[-1].card is not None
     assert _ranges(hub) == [None, f"bytes={have}-"]
+
+
+def test_what_is_left_of_a_download_is_removed_on_demand(
+    hub: Hub, tmp_path: Path
+) -> None:
+    steps = fetch_model(MODEL, hub.url)
+    while next(steps).done < 100_000:
+        pass
+    assert isinstance(steps, Generator)
+    steps.close()
+    assert _parts(tmp_path)
+    remove_model(MODEL)
+    assert _parts(tmp_path) == []
 
 
 def test_a_broken_connection_is_taken_up_again(hub: Hub) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from napari_medvlseg.core.config import cache_folder
 from napari_medvlseg.core.errors import CheckpointError
 from napari_medvlseg.core.json_file import read_object
+from napari_medvlseg.core.released import released
 from napari_medvlseg.core.staging import staged_folder
 from napari_medvlseg.core.windows import parse_intensity
 
@@ -176,6 +177,10 @@ def model_card(model: str) -> ModelCard:
         return read_card(Path(model))
     known = ", ".join(card.model_id for card in list_models()) or "none"
     msg = f"expected a model id ({known}) or the folder of a bundle, got {model!r}"
+    if released(model) is not None:
+        msg += f"; install it with: medvlseg models fetch {model}"
+    elif Path(model).is_file():
+        msg += f"; install it with: medvlseg models import {model}"
     raise CheckpointError(msg)
 
 

@@ -14,8 +14,7 @@ from napari_medvlseg.core.backbones.vocabulary import (
 )
 from napari_medvlseg.core.bundle import models_folder
 from napari_medvlseg.core.checkpoints.hub import HubFile, download
-from napari_medvlseg.core.checkpoints.store import free_place
-from napari_medvlseg.core.config import cache_folder
+from napari_medvlseg.core.checkpoints.store import downloads_folder, free_place
 from napari_medvlseg.core.errors import CheckpointError, DownloadError
 from napari_medvlseg.core.released import RELEASED, released
 
@@ -73,7 +72,7 @@ def fetch_model(
         )
         raise CheckpointError(msg)
     free_place(model_id, overwrite=overwrite)
-    path = cache_folder() / "downloads" / f"{model_id}.pth"
+    path = downloads_folder() / f"{model_id}.pth"
     try:
         if not path.is_file():
             file = HubFile(entry.repo, entry.file, endpoint)

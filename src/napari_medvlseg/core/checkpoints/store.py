@@ -32,6 +32,7 @@ from napari_medvlseg.core.checkpoints.copying import (
     opened_bundle,
     read_small,
 )
+from napari_medvlseg.core.config import cache_folder
 from napari_medvlseg.core.errors import CheckpointError, OutputError
 from napari_medvlseg.core.staging import staged_folder
 
@@ -40,6 +41,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_medvlseg.core.checkpoints.copying import Member
+
+
+def downloads_folder() -> Path:
+    """Return where downloads lie until they are installed."""
+    return cache_folder() / "downloads"
 
 
 def holds_bundle(path: Path) -> bool:
@@ -141,7 +147,7 @@ def pack_bundle(
 
 
 def remove_model(model_id: str) -> Path:
-    """Remove an installed model, and return where it was.
+    """Remove an installed model and what is left of its download; return its folder.
 
     Raises
     ------
@@ -151,7 +157,9 @@ def remove_model(model_id: str) -> Path:
         If it comes with the package, or the disk refuses.
     """
     folder = models_folder() / model_id
-    if not NAME.fullmatch(model_id) or not folder.is_dir():
+    is_name = NAME.fullmatch(model_id) is not None
+    parts = [*downloads_folder().glob(f"{model_id}.pth*")] if is_name else []
+    if not is_name or not (folder.is_dir() or parts):
         if (packaged_folder() / model_id / CONFIG).is_file():
             msg = f"{model_id}: comes with the package and stays as long as it does"
             raise OutputError(msg)
@@ -159,7 +167,10 @@ def remove_model(model_id: str) -> Path:
         msg = f"expected an installed model ({', '.join(there) or 'there is none'}), "
         raise CheckpointError(msg + f"got {model_id!r}")
     try:
-        shutil.rmtree(folder)
+        for part in parts:
+            part.unlink()
+        if folder.is_dir():
+            shutil.rmtree(folder)
     except OSError as error:
         msg = f"{folder}: expected to remove it, the disk refused ({error})"
         raise OutputError(msg) from error
