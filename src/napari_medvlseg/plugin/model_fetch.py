@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from functools import partial
 from importlib import import_module
@@ -50,6 +51,7 @@ class ModelFetch(QObject):
         self._fetch = fetch or _from_hub
         self._worker: Worker | None = None
         self._next: str | None = None
+        self._stop = threading.Event()
         self.model_id: str | None = None
         """What is fetched now."""
 
@@ -59,7 +61,8 @@ class ModelFetch(QObject):
         if self._worker is not None:
             self._next = model_id
             return
-        self._worker = Worker(partial(_values, self._fetch, model_id))
+        self._stop = threading.Event()
+        self._worker = Worker(partial(_values, self._fetch, model_id, self._stop))
         self._worker.yielded.connect(self._on_yielded)
         self._worker.ended.connect(self._on_thread_ended)
         self._worker.start()
@@ -67,8 +70,7 @@ class ModelFetch(QObject):
     def cancel(self) -> None:
         """End it."""
         self.model_id = self._next = None
-        if self._worker is not None:
-            self._worker.quit()
+        self._stop.set()
 
     def close(self) -> None:
         """End it, and wait a moment for its thread."""
@@ -106,12 +108,14 @@ def _from_hub(model_id: str) -> Iterator[FetchStep]:
 
 
 def _values(
-    fetch: FetchFunction, model_id: str
+    fetch: FetchFunction, model_id: str, stop: threading.Event
 ) -> Iterator[tuple[str, FetchStep | Exception | None]]:
-    """Yield the steps of a fetch, then what ended it."""
+    """Yield some steps of a fetch, then what ended it; nothing once it is cancelled."""
     told = -math.inf
     try:
         for step in fetch(model_id):
+            if stop.is_set():
+                return
             if step.card is not None or time.monotonic() - told >= PAUSE_S:
                 told = time.monotonic()
                 yield model_id, step

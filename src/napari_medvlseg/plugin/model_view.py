@@ -212,14 +212,11 @@ class ModelView(QWidget):
 
     def _on_ended(self, error: Exception | None) -> None:
         """Offer the new model, or say why there is none."""
+        self.set_models(list_models(), str(self.chooser.currentData()))
         if error is None:
             self._say("")
-            before = str(self.chooser.currentData())
-            self.set_models(list_models(), before)
             show_info("The model is installed.")
-            return
-        self._show_controls()
-        if isinstance(error, MedVLSegError):
+        elif isinstance(error, MedVLSegError):
             sentence = str(error)
             self._say(sentence[:1].upper() + sentence[1:] + ".")
             show_error(sentence)
