@@ -41,7 +41,8 @@ def _contributed_objects() -> set[str]:
 
 def _imported_by_name() -> set[str]:
     """Return the modules that are imported late, by a name in a text."""
-    commands = (SOURCE / "cli.py").read_text(encoding="utf-8")
+    files = sorted(SOURCE.glob("cli*.py"))
+    commands = "".join(path.read_text(encoding="utf-8") for path in files)
     public = {f"core.{home}" for home in napari_medvlseg._HOMES.values()}
     late = {*re.findall(r'"(cli_\w+):\w+"', commands), *public}
     return {f"{PACKAGE}.{name}" for name in late}

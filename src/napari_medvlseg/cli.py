@@ -17,6 +17,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, NoReturn
 
 from napari_medvlseg.cli_interrupts import INTERRUPTED, interrupts, tell_interrupted
+from napari_medvlseg.cli_models_flags import add_models
 from napari_medvlseg.cli_options import add_flags, add_segment_flags, path_of
 from napari_medvlseg.cli_terminal import complain, logs
 from napari_medvlseg.core.config import SegmentConfig
@@ -250,57 +251,6 @@ def _evaluate(commands: argparse._SubParsersAction[_Parser]) -> None:
     add_flags(parser, SegmentConfig, "how to segment")
 
 
-def _models(commands: argparse._SubParsersAction[_Parser]) -> None:
-    """Add ``medvlseg models``."""
-    parser = commands.add_parser("models", help="List, show and make models")
-    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    listed = _command(
-        actions,
-        "list",
-        "cli_models:run_list",
-        "List the models that are installed.",
-        ["medvlseg models list"],
-    )
-    listed.add_argument("--json", action="store_true", help="Print JSON.")
-    shown = _command(
-        actions,
-        "show",
-        "cli_models:run_show",
-        "Show a model's card: data, licences, figures, intended use and limits.",
-        ["medvlseg models show compact"],
-    )
-    shown.add_argument("model", metavar="ID")
-    export = _command(
-        actions,
-        "export",
-        "cli_models:run_export",
-        "Make a bundle of a training run. The folder's name is the model's id.",
-        ["medvlseg models export RUN --output compact --figures F.json"],
-    )
-    export.add_argument("run", type=path_of, metavar="RUN")
-    export.add_argument("--output", type=path_of, required=True, metavar="DIR")
-    export.add_argument(
-        "--figures",
-        type=path_of,
-        nargs="+",
-        default=[],
-        metavar="FILE",
-        help="What medvlseg evaluate --json wrote, for the card",
-    )
-    export.add_argument(
-        "--blend",
-        metavar="MODEL",
-        help="Average the run's weights with a model's: the one it started from",
-    )
-    export.add_argument(
-        "--share",
-        type=float,
-        default=0.5,
-        metavar="NUMBER",
-        help="Of the run's weights in that average [0.5]",
-    )
-
-
 def _caption(commands: argparse._SubParsersAction[_Parser]) -> None:
     """Add ``medvlseg caption``."""
     parser = _command(
@@ -338,6 +288,12 @@ def _caption(commands: argparse._SubParsersAction[_Parser]) -> None:
         help="An .xlsx or .csv file; without it the captions are printed",
     )
     _overwrite_flag(parser)
+
+
+def _models(commands: argparse._SubParsersAction[_Parser]) -> None:
+    """Add ``medvlseg models``."""
+    text = "List, show, fetch, import, export, check and remove models"
+    add_models(commands.add_parser("models", help=text), _command)
 
 
 def _train(commands: argparse._SubParsersAction[_Parser]) -> None:

@@ -6,8 +6,13 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from napari_medvlseg.cli_options import UsageError, config_from, segment_config
-from napari_medvlseg.cli_terminal import progress, say, show_table
+from napari_medvlseg.cli_options import (
+    UsageError,
+    config_from,
+    path_of,
+    segment_config,
+)
+from napari_medvlseg.cli_terminal import progress, say, show_table, tell
 from napari_medvlseg.core.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -16,20 +21,65 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_medvlseg.core.bench import BenchResult
+    from napari_medvlseg.core.bundle import ModelCard
+    from napari_medvlseg.core.released import Released
 
 
 def run_list(options: argparse.Namespace) -> int:
-    """Print the models that are there."""
+    """Print the models that are there, and those that can be fetched."""
     from napari_medvlseg.core.bundle import list_models
+    from napari_medvlseg.core.released import HUB, HUB_REPO, RELEASED
 
-    cards = list_models()
+    cards = {card.model_id: card for card in list_models()}
+    others = (
+        [] if options.installed else [r for r in RELEASED if r.model_id not in cards]
+    )
+    facts = [_facts(card) for card in cards.values()]
+    facts += [_released_facts(entry) | {"state": "to fetch"} for entry in others]
     if options.json:
-        facts = [{"model": c.model_id, "summary": c.summary} for c in cards]
         say(json.dumps(facts, indent=2))
         return 0
-    rows = [(c.model_id, c.title, f"{c.parameters:,}", c.summary) for c in cards]
-    show_table("models", ("model", "title", "parameters", "what"), rows)
+    columns = ("model", "state", "data", "share", "modality", "organ", "size", "images")
+    rows = [[str(fact[column]) for column in columns] for fact in facts]
+    show_table("models", columns, rows)
+    say(f"Licences: {HUB}/{HUB_REPO} (MedCLIPSeg), LICENSE-WEIGHTS (compact); research")
+    say("use only. The column images has the licence of what a model was trained on.")
     return 0
+
+
+def _facts(card: ModelCard) -> dict[str, Any]:
+    """Return what the list says of a model that is there."""
+    from napari_medvlseg.core.bundle import WEIGHTS, packaged_folder
+    from napari_medvlseg.core.released import released
+
+    entry = released(card.model_id)
+    told = {"data": "", "share": "", "modality": "", "organ": "", "images": ""}
+    if entry is not None:
+        told = _released_facts(entry)
+    state = "bundled" if card.path.parent == packaged_folder() else "installed"
+    return {
+        **told,
+        "model": card.model_id,
+        "state": "incomplete" if card.missing else state,
+        "size": f"{(card.path / WEIGHTS).stat().st_size / 1e9:.2f} GB",
+        "licence": card.licence,
+        "summary": card.summary,
+    }
+
+
+def _released_facts(entry: Released) -> dict[str, Any]:
+    """Return what the list says of a released checkpoint."""
+    return {
+        "model": entry.model_id,
+        "data": entry.data.title,
+        "share": f"{entry.percent} %",
+        "modality": entry.data.modality,
+        "organ": entry.data.organ,
+        "size": entry.size,
+        "images": entry.data.data_licence,
+        "licence": entry.licence,
+        "summary": entry.summary,
+    }
 
 
 def run_show(options: argparse.Namespace) -> int:
@@ -37,6 +87,8 @@ def run_show(options: argparse.Namespace) -> int:
     from napari_medvlseg.core.bundle import card_text, model_card
 
     card = model_card(options.model)
+    if card.lack:
+        tell(f"incomplete: {card.lack}")
     say(card_text(options.model).rstrip())
     say(f"\nFolder: {card.path}\nSHA-256 of the weights: {card.sha256}\n")
     say("Prompts that work well:")
@@ -46,13 +98,33 @@ def run_show(options: argparse.Namespace) -> int:
 
 
 def run_export(options: argparse.Namespace) -> int:
-    """Make a bundle of a training run."""
+    """Copy a model out, or make a bundle of a training run."""
+    run = path_of(options.source)
+    if not (run / "checkpoint.pt").is_file():
+        return _export_model(options)
     from napari_medvlseg.core.training.export import Blend, export_bundle
 
     blend = Blend(options.blend, options.share) if options.blend else None
     figures = _read_figures(options.figures) if options.figures else None
-    export_bundle(options.run, options.output, figures, blend)
+    export_bundle(run, options.output, figures, blend)
     say(f"bundle written to {options.output}; use it with --model {options.output}")
+    return 0
+
+
+def _export_model(options: argparse.Namespace) -> int:
+    """Copy a model to a folder or a zip."""
+    from napari_medvlseg.core.bundle import model_card
+    from napari_medvlseg.core.checkpoints.store import pack_bundle
+
+    if options.figures or options.blend:
+        msg = f"{options.source}: --figures and --blend want a run's folder, with its "
+        raise UsageError(msg + "checkpoint.pt")
+    card = model_card(options.source)
+    with progress("copying (MB)", None) as move:
+        for step in pack_bundle(card, options.output, overwrite=options.overwrite):
+            move(step.done // 10**6, step.total // 10**6, "copying (MB)")
+    say(f"written to {options.output}; another machine takes it with:")
+    say(f"  medvlseg models import {options.output.name}")
     return 0
 
 

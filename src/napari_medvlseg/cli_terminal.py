@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 PLAIN_WIDTH = 140
 """Columns of a table that is not shown on a terminal."""
+WORDS = (
+    *("set", "target", "model", "title", "what"),
+    *("state", "data", "modality", "organ", "images"),
+)
+"""Columns of text."""
 _logger = logging.getLogger("napari_medvlseg")
 
 
@@ -46,7 +51,7 @@ def show_table(
 
     table = Table(title=title, title_justify="left")
     for column in columns:
-        numbers = column not in ("set", "target", "model", "title", "what")
+        numbers = column not in WORDS
         table.add_column(
             column, justify="right" if numbers else "left", overflow="fold"
         )

@@ -57,10 +57,34 @@ def test_an_installed_bundle_is_found_by_its_id(
     assert bundle.model_card("mine").path == tmp_path / "models" / "mine"
 
 
+def test_a_damaged_model_does_not_hide_the_others(
+    random_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for name in ("damaged", "whole", ".half-copied"):
+        shutil.copytree(random_bundle, tmp_path / "models" / name)
+    (tmp_path / "models" / "damaged" / bundle.CONFIG).write_text("{")
+    monkeypatch.setenv("MEDVLSEG_CACHE", str(tmp_path))
+    found = [card.path.name for card in bundle.list_models()]
+    assert found == ["compact", "whole"]
+    assert "damaged" in caplog.text
+
+
 @pytest.mark.parametrize("model", ["", "nothing", "../compact", "/"])
 def test_an_unknown_model_is_refused_with_the_known_ones(model: str) -> None:
     with pytest.raises(CheckpointError, match="compact"):
         bundle.model_card(model)
+
+
+def test_a_model_that_is_not_installed_says_how_to_get_it(tmp_path: Path) -> None:
+    model = "medclipseg-unimedclip-busi"
+    with pytest.raises(CheckpointError, match=f"models fetch {model}"):
+        bundle.model_card(model)
+    (tmp_path / "busi.zip").touch()
+    with pytest.raises(CheckpointError, match=r"models import .*busi\.zip"):
+        bundle.model_card(str(tmp_path / "busi.zip"))
 
 
 def test_the_longest_name_in_a_prompt_decides_the_concept(random_bundle: Path) -> None:
@@ -114,7 +138,7 @@ def test_weights_of_another_shape_are_refused(copy: Path) -> None:
 
 def test_an_unknown_architecture_is_refused(copy: Path) -> None:
     _rewrite(copy, network={"architecture": "other", "config": {}})
-    with pytest.raises(CheckpointError, match="compact"):
+    with pytest.raises(CheckpointError, match=r"compact.*update napari-medvlseg"):
         build_network(bundle.read_card(copy))
 
 

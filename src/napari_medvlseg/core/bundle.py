@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
-import shutil
-import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_medvlseg.core.config import cache_folder
-from napari_medvlseg.core.errors import CheckpointError, OutputError
+from napari_medvlseg.core.errors import CheckpointError
 from napari_medvlseg.core.json_file import read_object
+from napari_medvlseg.core.released import released
+from napari_medvlseg.core.staging import staged_folder
 from napari_medvlseg.core.windows import parse_intensity
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ CARD = "card.md"
 FIGURES = "figures.json"
 SUMS = "SHA256SUMS"
 FORMAT = 1
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,19 @@ class ModelCard:
     sha256: str
     """Of the weights."""
     path: Path
+    missing: tuple[str, ...] = ()
+    """Files that the model needs and its folder lacks."""
+    tokenizer: Mapping[str, Any] = field(default_factory=dict)
+    """How a prompt becomes numbers, where the network does not know it itself."""
+
+    @property
+    def lack(self) -> str:
+        """What has to be copied where to complete the model; empty if nothing."""
+        if not self.missing:
+            return ""
+        names = ", ".join(self.missing)
+        source = self.tokenizer.get("hub_id", "the model's source")
+        return f"copy {names} of {source} (Hugging Face) to {self.path}"
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -132,13 +147,18 @@ class ModelCard:
 
 
 def list_models() -> list[ModelCard]:
-    """Return the cards of the models that are bundled or installed."""
+    """Return the cards of the models that are bundled or installed.
+
+    One that is damaged is left out and logged: it must not hide the others.
+    """
     found: dict[str, ModelCard] = {}
-    for root in _roots():
-        if root.is_dir():
-            for folder in sorted(root.iterdir()):
-                if (folder / CONFIG).is_file():
+    for root in (root for root in _roots() if root.is_dir()):
+        for folder in sorted(root.iterdir()):
+            if (folder / CONFIG).is_file() and not folder.name.startswith("."):
+                try:
                     found.setdefault(folder.name, read_card(folder))
+                except CheckpointError as error:
+                    _logger.warning("%s", error)
     return list(found.values())
 
 
@@ -157,6 +177,10 @@ def model_card(model: str) -> ModelCard:
         return read_card(Path(model))
     known = ", ".join(card.model_id for card in list_models()) or "none"
     msg = f"expected a model id ({known}) or the folder of a bundle, got {model!r}"
+    if released(model) is not None:
+        msg += f"; install it with: medvlseg models fetch {model}"
+    elif Path(model).is_file():
+        msg += f"; install it with: medvlseg models import {model}"
     raise CheckpointError(msg)
 
 
@@ -182,6 +206,8 @@ def read_card(folder: Path) -> ModelCard:
         )
         raise CheckpointError(msg)
     try:
+        tokenizer = dict(config.get("tokenizer", {}))
+        wanted = [str(tokenizer["file"])] if "file" in tokenizer else []
         return ModelCard(
             model_id=config["model_id"],
             title=config["title"],
@@ -198,8 +224,10 @@ def read_card(folder: Path) -> ModelCard:
             parameters=int(config["parameters"]),
             network=config["network"],
             figures=_read_json(folder / FIGURES),
-            sha256=_read_sums(folder)[WEIGHTS],
+            sha256=read_sums(folder)[WEIGHTS],
             path=folder,
+            missing=tuple(name for name in wanted if not (folder / name).is_file()),
+            tokenizer=tokenizer,
         )
     except (KeyError, TypeError, ValueError) as error:
         msg = f"{folder / CONFIG}: expected the fields of a bundle, {error} is wrong"
@@ -214,7 +242,10 @@ def verify(card: ModelCard) -> None:
     CheckpointError
         If a file is absent, cut off or changed.
     """
-    for name, expected in _read_sums(card.path).items():
+    if card.missing:
+        msg = f"{card.model_id}: expected a complete model; {card.lack}"
+        raise CheckpointError(msg)
+    for name, expected in read_sums(card.path).items():
         path = card.path / name
         found = sha256_of(path) if path.is_file() else "nothing"
         if found != expected:
@@ -255,30 +286,26 @@ def write_bundle(
     """
     contents = {
         WEIGHTS: weights,
-        CONFIG: _json({"format": FORMAT, **config}),
+        CONFIG: to_json({"format": FORMAT, **config}),
         CARD: card.encode(),
-        FIGURES: _json(figures),
+        FIGURES: to_json(figures),
         **(more or {}),
     }
-    sums = [
-        f"{hashlib.sha256(data).hexdigest()}  {name}" for name, data in contents.items()
-    ]
-    contents[SUMS] = ("\n".join(sums) + "\n").encode()
-    partial: Path | None = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    sums = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+    with staged_folder(folder) as staging:
         for name, data in contents.items():
-            (partial / name).write_bytes(data)
-        partial.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
-    except OSError as error:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
-        msg = f"{folder}: expected to write a bundle, the disk refused ({error})"
-        raise OutputError(msg) from error
+            (staging / name).write_bytes(data)
+        write_sums(staging, sums)
+
+
+def write_sums(folder: Path, sums: Mapping[str, str]) -> None:
+    """Write the SHA-256 of each file of a bundle."""
+    (folder / SUMS).write_text(sums_text(sums), encoding="utf-8", newline="\n")
+
+
+def sums_text(sums: Mapping[str, str]) -> str:
+    """Return what ``SHA256SUMS`` holds."""
+    return "".join(f"{digest}  {name}\n" for name, digest in sums.items())
 
 
 def sha256_of(path: Path) -> str:
@@ -287,13 +314,22 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def models_folder() -> Path:
+    """Return where the user's own models are installed."""
+    return cache_folder() / "models"
+
+
+def packaged_folder() -> Path:
+    """Return where the models lie that come with the package."""
+    return Path(str(files("napari_medvlseg") / "bundles"))
+
+
 def _roots() -> tuple[Path, ...]:
     """Where bundles lie: in the package, then in the user's cache."""
-    packaged = Path(str(files("napari_medvlseg") / "bundles"))
-    return packaged, cache_folder() / "models"
+    return packaged_folder(), models_folder()
 
 
-def _json(value: Mapping[str, Any]) -> bytes:
+def to_json(value: Mapping[str, Any]) -> bytes:
     """Return readable JSON."""
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
@@ -303,16 +339,33 @@ def _read_json(path: Path) -> dict[str, Any]:
     return read_object(path, "a bundle's JSON file", CheckpointError)
 
 
-def _read_sums(folder: Path) -> dict[str, str]:
-    """Return the expected SHA-256 by file name."""
+def read_sums(folder: Path) -> dict[str, str]:
+    """Return the expected SHA-256 by file name.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such list, or it does not name the weights.
+    """
     try:
-        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+        text = (folder / SUMS).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         msg = f"{folder / SUMS}: expected the hashes of a bundle ({error})"
         raise CheckpointError(msg) from error
-    pairs = (line.split(maxsplit=1) for line in lines if line.strip())
+    return parse_sums(text, folder)
+
+
+def parse_sums(text: str, source: Path) -> dict[str, str]:
+    """Return the expected SHA-256 by file name, from the text of such a list.
+
+    Raises
+    ------
+    CheckpointError
+        If it does not name the weights.
+    """
+    pairs = (line.split(maxsplit=1) for line in text.splitlines() if line.strip())
     sums = {pair[1].strip(): pair[0] for pair in pairs if len(pair) == 2}
     if WEIGHTS not in sums:
-        msg = f"{folder / SUMS}: expected a line for {WEIGHTS}, found none"
+        msg = f"{source / SUMS}: expected a line for {WEIGHTS}, found none"
         raise CheckpointError(msg)
     return sums

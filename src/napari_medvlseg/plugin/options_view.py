@@ -30,6 +30,7 @@ from napari_medvlseg.core.config import (
 )
 from napari_medvlseg.plugin.controls import NUMBER_WIDTH, add_row, named
 from napari_medvlseg.plugin.intensity_view import IntensityView
+from napari_medvlseg.plugin.model_view import ModelView
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,27 +61,21 @@ class OptionsView(QWidget):
     def __init__(self, settings: Settings, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._settings = settings
-        self._cards: tuple[ModelCard, ...] = ()
         self._colour_axis: int | None = None
-        self.model = named(QComboBox(self), "Model", "Which model segments the image")
-        self.summary = QLabel(self)
-        self.summary.setWordWrap(True)
-        self.summary.setTextInteractionFlags(
-            Qt.TextInteractionFlag.TextSelectableByMouse
-        )
+        self.models = ModelView(parent=self)
+        self.model, self.summary = self.models.chooser, self.models.summary
         self._make_samples()
         self._make_extent()
         self._make_rarer()
         self._lay_out()
         self.recall()
-        self.model.currentIndexChanged.connect(self._on_model_changed)
+        self.models.model_changed.connect(self.model_changed)
         self.marks.toggled.connect(self._on_marks_toggled)
 
     @property
     def card(self) -> ModelCard | None:
-        """The chosen model's card; None where no model is there."""
-        number = self.model.currentIndex()
-        return self._cards[number] if 0 <= number < len(self._cards) else None
+        """The chosen model's card; None where it is not there."""
+        return self.models.card
 
     @property
     def is_whole(self) -> bool:
@@ -110,13 +105,7 @@ class OptionsView(QWidget):
 
     def set_models(self, cards: Sequence[ModelCard]) -> None:
         """Offer models; the remembered one is chosen if it is among them."""
-        self._cards = tuple(cards)
-        remembered = self._settings.recall("model", "compact")
-        self.model.clear()
-        for card in cards:
-            self.model.addItem(card.title, card.model_id)
-        self.model.setCurrentIndex(max(self.model.findData(remembered), 0))
-        self._on_model_changed()
+        self.models.set_models(cards, self._settings.recall("model", "compact"))
 
     def set_extents(
         self, *, has_slices: bool, colour: int | None, is_photograph: bool
@@ -237,7 +226,7 @@ class OptionsView(QWidget):
         grid = QGridLayout()
         grid.setColumnStretch(1, 1)
         add_row(grid, "&Model", self.model)
-        grid.addWidget(self.summary, grid.rowCount(), 0, 1, 2)
+        grid.addWidget(self.models, grid.rowCount(), 0, 1, 2)
         row = grid.rowCount()
         grid.addWidget(samples_label, row, 0)
         grid.addLayout(samples, row, 1)
@@ -294,19 +283,3 @@ class OptionsView(QWidget):
         """Keep the choice at once: it belongs to the canvas, not to a run."""
         self._settings.remember("orientation_marks", is_wanted)
         self.marks_toggled.emit(is_wanted)
-
-    def _on_model_changed(self) -> None:
-        """Show the chosen model's summary."""
-        card = self.card
-        self.summary.setText(card.summary if card else "No model is installed.")
-        self.summary.setToolTip(_card_tip(card) if card else "")
-        self.model_changed.emit(card)
-
-
-def _card_tip(card: ModelCard) -> str:
-    """Return what the card says beside its summary."""
-    knows = ", ".join(concept.name for concept in card.concepts)
-    return (
-        f"{card.title}: {card.parameters / 1e6:.1f} million parameters. "
-        f"Intended use: {card.intended_use} Licence: {card.licence}. Knows: {knows}."
-    )

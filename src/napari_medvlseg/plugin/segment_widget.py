@@ -19,12 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_medvlseg.core.bundle import list_models
-from napari_medvlseg.core.errors import (
-    CheckpointError,
-    ImageError,
-    MedVLSegError,
-    PromptError,
-)
+from napari_medvlseg.core.errors import ImageError, MedVLSegError, PromptError
 from napari_medvlseg.core.types import Prompt
 from napari_medvlseg.plugin.command import shell_command
 from napari_medvlseg.plugin.controls import add_row, named, rule
@@ -132,7 +127,7 @@ class SegmentWidget(QWidget):
         PromptError
             If no prompt is typed, or one cannot be used.
         CheckpointError
-            If no model is installed.
+            If the chosen model is not installed.
         """
         if self.image.layer is None:
             msg = "expected an image, none is open; open one, for instance with "
@@ -140,9 +135,7 @@ class SegmentWidget(QWidget):
         if not self.prompt.prompts:
             msg = "expected a prompt in words, got an empty one; type what to look for"
             raise PromptError(msg)
-        if self.options.card is None:
-            msg = "expected a model, none is installed; install the package again"
-            raise CheckpointError(msg)
+        card = self.options.models.usable_card()
         cut = cut_layer(
             self.image.layer,
             self._viewer.dims,
@@ -154,7 +147,7 @@ class SegmentWidget(QWidget):
         return Job(
             cut,
             tuple(Prompt(text).text for text in self.prompt.prompts),
-            self.options.card.model_id,
+            card.model_id,
             self.options.config(self.results.threshold.value()),
         )
 
@@ -305,7 +298,7 @@ class SegmentWidget(QWidget):
         session.follow(viewer.dims.events.current_step, self._on_cursor_moved)
         session.follow(viewer.layers.selection.events.active, self._on_active_changed)
         session.follow(viewer.layers.events.removed, self._on_active_changed)
-        session.at_stop.append(self._engine.close)
+        session.at_stop += [self._engine.close, self.options.models.close_download]
         session.at_leave += [
             self.image.disconnect_layers,
             self.region.disconnect_layers,

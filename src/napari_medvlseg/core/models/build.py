@@ -48,7 +48,10 @@ def build_network(card: ModelCard) -> nn.Module:
     verify(card)
     name = card.network.get("architecture")
     if name not in NETWORKS:
-        msg = f"{card.path}: expected one of {sorted(NETWORKS)}, got network {name!r}"
+        msg = (
+            f"{card.path}: expected one of {sorted(NETWORKS)}, got network {name!r}, "
+            "which this version does not build; update napari-medvlseg"
+        )
         raise CheckpointError(msg)
     try:
         network = NETWORKS[name](card.network["config"])

@@ -1,0 +1,103 @@
+"""What an imported checkpoint's bundle says about its model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from napari_medvlseg.core.models.medclipseg_layout import Layout
+    from napari_medvlseg.core.released import Released
+
+SIZE = 224
+OVERLAP = 0.25
+INTENDED_USE = "Research use only; not a medical device, not for diagnosis."
+BACKBONES = {
+    "unimedclip": "UniMedCLIP ViT-B/16 with BiomedBERT",
+    "biomedclip": "BiomedCLIP ViT-B/16 with BiomedBERT",
+    "clip": "OpenAI CLIP ViT-B/16",
+    "pubmedclip": "PubMedCLIP ViT-B/32",
+}
+
+
+def bundle_config(
+    model_id: str, layout: Layout, known: Released | None
+) -> dict[str, Any]:
+    """Return what ``config.json`` says of a checkpoint's model.
+
+    Parameters
+    ----------
+    model_id : str
+    layout : Layout
+        Of the checkpoint.
+    known : Released, optional
+        Which of the released checkpoints it is.
+    """
+    network = {"variant": layout.variant}
+    own = {
+        name: getattr(layout, name)
+        for name in ("adapter_dim", "num_upscale", "num_adapters")
+        if getattr(layout, name) != getattr(type(layout)(variant="clip"), name)
+    }
+    backbone = BACKBONES[layout.variant]
+    return {
+        "model_id": model_id,
+        "title": known.title if known else model_id,
+        "summary": known.summary
+        if known
+        else f"A MedCLIPSeg checkpoint on {backbone}; what it finds, its owner knows.",
+        "licence": known.licence if known else "As the checkpoint's owner says",
+        "intended_use": INTENDED_USE,
+        "concepts": [_concept(known)] if known else [],
+        "input": {"size": SIZE, "tile": SIZE, "overlap": OVERLAP},
+        "min_foreground": 0.0,
+        "doubtful_from": None,
+        "network": {
+            "architecture": "medclipseg",
+            "compatible": True,
+            "config": {**network, **own},
+        },
+    }
+
+
+def checkpoint_card(config: Mapping[str, Any]) -> str:
+    """Return the card of an imported checkpoint in Markdown."""
+    imported = config["imported"]
+    backbone = BACKBONES[config["network"]["config"]["variant"]]
+    left_out = ", ".join(imported["left_out"]) or "nothing"
+    return "\n".join(
+        [
+            f"# {config['model_id']}",
+            "",
+            config["summary"],
+            "",
+            f"**{config['intended_use']}**",
+            "",
+            f"Licence of the weights: {config['licence']}.",
+            "",
+            "## What it is",
+            "",
+            f"MedCLIPSeg (Koleilat et al.) on {backbone}, with",
+            f"{config['parameters'] / 1e6:.1f} million trained parameters in adapters",
+            f"between frozen towers. Pictures are resized to {SIZE} x {SIZE} pixels.",
+            "",
+            "## Where it is from",
+            "",
+            f"Imported from {imported['file']}; left out: {left_out}.",
+            "Its figures were not measured here: use medvlseg evaluate on your data.",
+            "",
+        ]
+    )
+
+
+def _concept(known: Released) -> dict[str, Any]:
+    """Return the one thing that a released checkpoint was taught."""
+    data = known.data
+    return {
+        "name": data.structure,
+        "synonyms": [],
+        "modality": data.picture,
+        "example": f"one {data.structure} in the {data.picture}",
+        "tiling": "whole",
+    }

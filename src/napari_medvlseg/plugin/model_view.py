@@ -1,0 +1,236 @@
+"""The model chooser: installed models at once, released ones by a download."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari.utils.notifications import notification_manager, show_error, show_info
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_medvlseg.core.bundle import list_models
+from napari_medvlseg.core.errors import CheckpointError, MedVLSegError
+from napari_medvlseg.core.released import RELEASED, Released, released
+from napari_medvlseg.plugin.controls import named
+from napari_medvlseg.plugin.model_fetch import ModelFetch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_medvlseg.core.bundle import ModelCard
+    from napari_medvlseg.core.checkpoints.fetch import FetchStep
+    from napari_medvlseg.plugin.model_fetch import FetchFunction
+
+MEGABYTE = 1_000_000
+WIDTH_IN_LETTERS = 18
+"""Of the chooser at least; its list is as wide as its longest line."""
+
+
+class ModelView(QWidget):
+    """Chooses a model, and brings one that is not there."""
+
+    model_changed = Signal(object)
+    """The chosen model's card; None where it is not there."""
+
+    def __init__(
+        self, fetch: FetchFunction | None = None, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._cards: dict[str, ModelCard] = {}
+        self._fetch = ModelFetch(fetch, self)
+        self._make()
+        self._lay_out()
+        self.chooser.currentIndexChanged.connect(self._on_chosen)
+        self.download.clicked.connect(self.start_download)
+        self.stop.clicked.connect(self.cancel_download)
+        self._fetch.progressed.connect(self._on_progressed)
+        self._fetch.ended.connect(self._on_ended)
+
+    @property
+    def card(self) -> ModelCard | None:
+        """The chosen model's card; None where it is not there."""
+        return self._cards.get(str(self.chooser.currentData()))
+
+    @property
+    def entry(self) -> Released | None:
+        """The released checkpoint that is chosen and not there."""
+        return None if self.card else released(str(self.chooser.currentData()))
+
+    def usable_card(self) -> ModelCard:
+        """Return the chosen model's card.
+
+        Raises
+        ------
+        CheckpointError
+            If it is not there, or not complete.
+        """
+        card, entry = self.card, self.entry
+        if entry is not None:
+            msg = (
+                f"expected a model that is installed, got {entry.title}; press "
+                "Download, or choose another"
+            )
+            raise CheckpointError(msg)
+        if card is None:
+            msg = "expected a model, none is installed; install the package again"
+            raise CheckpointError(msg)
+        if card.lack:
+            msg = f"expected a complete model; {card.lack}"
+            raise CheckpointError(msg)
+        return card
+
+    def set_models(self, cards: Sequence[ModelCard], chosen: str) -> None:
+        """Offer the models that are there, then the released ones that are not."""
+        self._cards = {card.model_id: card for card in cards}
+        self.chooser.blockSignals(True)  # noqa: FBT003 - Qt's
+        self.chooser.clear()
+        for card in cards:
+            lack = " · incomplete" if card.missing else ""
+            self.chooser.addItem(card.title + lack, card.model_id)
+        self.chooser.insertSeparator(self.chooser.count())
+        for entry in RELEASED:
+            if entry.model_id not in self._cards:
+                text = f"{entry.title} · download ({entry.size})"
+                self.chooser.addItem(text, entry.model_id)
+        self.chooser.setCurrentIndex(max(self.chooser.findData(chosen), 0))
+        self.chooser.blockSignals(False)  # noqa: FBT003 - Qt's
+        self._on_chosen()
+
+    def start_download(self) -> None:
+        """Fetch the chosen model in the background."""
+        if self.entry is None or self._fetch.model_id is not None:
+            return
+        self._fetch.start(self.entry.model_id)
+        self.bar.setRange(0, 0)
+        self._say(f"Asking for {self.entry.title} …")
+        self._show_controls()
+
+    def cancel_download(self) -> None:
+        """End the download; what is there of it stays for the next time."""
+        if self._fetch.model_id is None:
+            return
+        self._fetch.cancel()
+        self._say("Download cancelled; the next one goes on from there.")
+        self._show_controls()
+
+    def close_download(self) -> None:
+        """End the download and wait a moment for it: the window is closed."""
+        self._fetch.close()
+
+    def _make(self) -> None:
+        """Make the parts."""
+        self.chooser = named(QComboBox(self), "Model", "Which model segments the image")
+        self.chooser.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.chooser.setMinimumContentsLength(WIDTH_IN_LETTERS)
+        policy = QSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.chooser.setSizePolicy(policy)
+        self.download = named(
+            QPushButton("Download", self),
+            "Download the model",
+            "Fetch the chosen model from huggingface.co, in the background; it is "
+            "installed for this user and works offline from then on",
+        )
+        self.stop = named(
+            QPushButton("Cancel", self),
+            "Cancel the download",
+            "Stop the download; the next one goes on from there",
+        )
+        self.bar = named(
+            QProgressBar(self), "Download", "How much of the model is there"
+        )
+        self.bar.setTextVisible(False)
+        self.status = QLabel(self)
+        self.status.setAccessibleName("Status of the download")
+        self.status.setWordWrap(True)
+        self.summary = QLabel(self)
+        self.summary.setWordWrap(True)
+        for label in (self.summary, self.status):
+            label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+
+    def _lay_out(self) -> None:
+        """Put the summary below the chooser, and the download below that."""
+        row = QHBoxLayout()
+        for part in (self.download, self.bar, self.stop):
+            row.addWidget(part)
+        row.setStretchFactor(self.bar, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for label in (self.summary, self.status):
+            layout.addWidget(label)
+        layout.addLayout(row)
+        self._say("")
+        self._show_controls()
+
+    def _show_controls(self) -> None:
+        """Show what there is to do."""
+        is_busy = self._fetch.model_id is not None
+        self.download.setVisible(self.entry is not None and not is_busy)
+        self.bar.setVisible(is_busy)
+        self.stop.setVisible(is_busy)
+
+    def _say(self, text: str) -> None:
+        """Show one sentence about the download."""
+        self.status.setText(text)
+        self.status.setAccessibleDescription(text)
+        self.status.setVisible(bool(text))
+
+    def _on_chosen(self) -> None:
+        """Tell what is chosen."""
+        card, entry = self.card, self.entry
+        if card is not None:
+            lack = f" Incomplete: {card.lack}." if card.lack else ""
+            self.summary.setText(card.summary + lack)
+            self.summary.setToolTip(_card_tip(card))
+        elif entry is not None:
+            self.summary.setText(f"{entry.summary} {entry.licence}.")
+            self.summary.setToolTip(entry.url)
+        else:
+            self.summary.setText("No model is installed.")
+        self._show_controls()
+        self.model_changed.emit(card)
+
+    def _on_progressed(self, step: FetchStep) -> None:
+        """Show how far it is."""
+        entry = released(str(self._fetch.model_id))
+        self.bar.setRange(0, max(step.total // MEGABYTE, 1))
+        self.bar.setValue(step.done // MEGABYTE)
+        title = entry.title if entry else ""
+        doing = step.what.capitalize()
+        told = f"{step.done / MEGABYTE:.0f} of {step.total / MEGABYTE:.0f} MB"
+        self._say(f"{doing} {title}: {told}")
+
+    def _on_ended(self, error: Exception | None) -> None:
+        """Offer the new model, or say why there is none."""
+        self.set_models(list_models(), str(self.chooser.currentData()))
+        if error is None:
+            self._say("")
+            show_info("The model is installed.")
+        elif isinstance(error, MedVLSegError):
+            sentence = str(error)
+            self._say(sentence[:1].upper() + sentence[1:] + ".")
+            show_error(sentence)
+        else:
+            self._say(f"The download failed: {type(error).__name__}: {error}")
+            notification_manager.receive_error(type(error), error, error.__traceback__)
+
+
+def _card_tip(card: ModelCard) -> str:
+    """Return what the card says beside its summary."""
+    knows = (
+        ", ".join(concept.name for concept in card.concepts) or "what its owner says"
+    )
+    return (
+        f"{card.title}: {card.parameters / 1e6:.1f} million parameters. "
+        f"Intended use: {card.intended_use} Licence: {card.licence}. Knows: {knows}."
+    )
