@@ -11,8 +11,8 @@ import torch
 
 from napari_medvlseg.core.models.bipvlseg.config import BiPVLConfig
 from napari_medvlseg.core.models.bipvlseg.network import AlignmentHead
+from napari_medvlseg.core.training.bipvlseg.config import AlignmentSettings
 from napari_medvlseg.core.training.bipvlseg.losses import (
-    AlignmentSettings,
     SampleNoise,
     TaskWeights,
     aggregate,

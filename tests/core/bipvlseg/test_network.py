@@ -15,8 +15,8 @@ from napari_medvlseg.core.errors import ImageError
 from napari_medvlseg.core.models.bipvlseg.config import BiPVLConfig
 from napari_medvlseg.core.models.bipvlseg.network import BiPVLSeg
 from napari_medvlseg.core.models.probabilistic_attention import zero_noise
+from napari_medvlseg.core.training.bipvlseg.config import AlignmentSettings
 from napari_medvlseg.core.training.bipvlseg.losses import (
-    AlignmentSettings,
     alignment_loss,
     class_embedding_loss,
 )

@@ -6,7 +6,6 @@ logits (N, and one for the background if the classes exclude one another).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -16,34 +15,10 @@ from torch.nn import functional
 
 if TYPE_CHECKING:
     from napari_medvlseg.core.models.probabilistic_attention import NoiseSource
+    from napari_medvlseg.core.training.bipvlseg.config import AlignmentSettings
 
-TEMPERATURE = 0.2
-"""tau"""
-EMBEDDING_NOISE = 0.01
-"""Standard deviation of the perturbation of embeddings; the authors' code has it."""
-HARD_NEGATIVES = 3
-"""Of equation 7; the authors' code has it."""
 NEVER = -1e4
 """Whose exponential is 0, without the NaN that -inf has in some gradients."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlignmentSettings:
-    """How texts and images are aligned."""
-
-    temperature: float = TEMPERATURE
-    """tau"""
-    noise: float = EMBEDDING_NOISE
-    """Standard deviation of what is added to the embeddings."""
-    negatives: int = HARD_NEGATIVES
-    """Wrong classes that a concept is told from: the most similar ones."""
-    global_weight: float = 1.0
-    """alpha_1; 0 leaves the global alignment out."""
-    local_weight: float = 1.0
-    """alpha_2; 0 leaves the local alignment out."""
-    positive_in_sum: bool = True
-    """Whether the sum of equation 7 holds the right class too. As printed it does
-    not; the loss can then be negative, and equation 15 has no minimum."""
 
 
 def segmentation_loss(
