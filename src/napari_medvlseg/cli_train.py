@@ -66,7 +66,8 @@ def _train_on_volumes(options: argparse.Namespace) -> int:
     _refuse_foreign(options, BiPVLTrainConfig)
     config = _changed(PRESETS_3D[options.preset], options)
     volume_cases(options.data, "train")  # a wrong folder is told first
-    from napari_medvlseg.core.training.bipvlseg.run import WEIGHTS, train_volume_steps
+    from napari_medvlseg.core.training.bipvlseg.run import train_volume_steps
+    from napari_medvlseg.core.training.bipvlseg.start import WEIGHTS
     from napari_medvlseg.core.training.run import remove_partial
 
     try:

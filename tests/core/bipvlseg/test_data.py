@@ -24,11 +24,15 @@ from tests.core.bipvlseg.conftest import TINY
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy.typing as npt
+
+    Array = npt.NDArray[np.float64]
+
 SIZE = (12, 8, 6)
 
 
 def _case(
-    folder: Path, affine: np.ndarray, label_shape: tuple[int, ...] = SIZE
+    folder: Path, affine: Array, label_shape: tuple[int, ...] = SIZE
 ) -> VolumeCase:
     voxels = np.arange(np.prod(SIZE), dtype=np.float32).reshape(SIZE)
     label = np.zeros(label_shape, np.uint8)

@@ -20,6 +20,7 @@ from napari_medvlseg.core.models.bipvlseg.network import BiPVLSeg
 from napari_medvlseg.core.training.bipvlseg.objective import load_text_encoder
 from napari_medvlseg.core.training.bipvlseg.processes import Processes
 from napari_medvlseg.core.training.bipvlseg.run import cosine_rate, train_volume_steps
+from napari_medvlseg.core.training.bipvlseg.start import start_from
 from napari_medvlseg.core.training.run import CHECKPOINT
 from tests.core.bipvlseg.conftest import TINY
 
@@ -67,7 +68,7 @@ def test_a_finished_run_has_nothing_to_do_and_no_other_goes_on_from_it(
 def test_what_is_left_is_enough_to_build_the_network_again(finished: Path) -> None:
     names = {path.name for path in finished.iterdir()}
     files = {"checkpoint.pt", "config.json", "curves.csv", "curves.png"}
-    assert names == {*files, "model.safetensors", "network.json"}
+    assert names == {*files, "model.safetensors", "network.json", "classes.json"}
     told = json.loads((finished / "network.json").read_text(encoding="utf-8"))
     network = BiPVLSeg(BiPVLConfig.from_dict(told["config"]))
     load_text_encoder(network, TINY)
@@ -119,15 +120,15 @@ def test_the_ablations_are_settings(
 
 
 @pytest.mark.parametrize(
-    ("training", "learning"), [("all", 102), ("norms", 26), ("none", 0)]
+    ("training", "learning"), [("all", 101), ("norms", 26), ("none", 0)]
 )
 def test_what_of_the_text_encoder_learns(training: str, learning: int) -> None:
-    """MiniLM: 5 tensors of embeddings and 16 of each of 6 layers, less one table."""
+    """MiniLM has 5 tensors of embeddings and 16 of each of 6 layers; 26 of norms."""
     network = BiPVLSeg(TINY.network(2, 1))
     load_text_encoder(network, replace(TINY, text_training=training))
     assert network.text is not None
     found = [p for p in network.text.parameters() if p.requires_grad]
-    assert len(found) == (101 if training == "all" else learning)
+    assert len(found) == learning
 
 
 def test_labels_without_a_class_are_told(tiny_volumes: Path, tmp_path: Path) -> None:
@@ -139,6 +140,36 @@ def test_labels_without_a_class_are_told(tiny_volumes: Path, tmp_path: Path) -> 
         next(train_volume_steps(tiny_volumes, tmp_path / "run", config))
     with pytest.raises(DatasetError, match="labels up to 2 and 2 classes"):
         next(train_volume_steps(tiny_volumes, tmp_path, replace(TINY, regions="1")))
+
+
+def test_fine_tuning_begins_where_another_run_ended(
+    tiny_volumes: Path, finished: Path, tmp_path: Path
+) -> None:
+    """On the same classes with all weights, on others without those of the classes."""
+    same, other = BiPVLSeg(TINY.network(2, 1)), BiPVLSeg(TINY.network(5, 1))
+    assert start_from(same, finished) == []
+    for name, value in _weights(finished).items():
+        assert torch.equal(same.state_dict()[name], value)
+    left_out = start_from(other, finished)
+    assert {name.partition(".")[0] for name in left_out} == {"vision", "class_embed"}
+    assert len(left_out) == 4  # weight and bias of both layers that name classes
+    stem = "vision.network.input_block.conv1.conv.weight"
+    assert torch.equal(other.state_dict()[stem], _weights(finished)[stem])
+    config = replace(TINY, start=str(finished), epochs=1)
+    assert len(list(train_volume_steps(tiny_volumes, tmp_path, config))) == 2
+
+
+def test_a_run_that_cannot_be_begun_with_is_told(
+    finished: Path, tmp_path: Path
+) -> None:
+    network = BiPVLSeg(replace(TINY, heads=1).network(2, 1))
+    with pytest.raises(CheckpointError, match="got another heads"):
+        start_from(network, finished)
+    with pytest.raises(CheckpointError, match="finished run"):
+        start_from(network, tmp_path)
+    (tmp_path / "network.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="cannot read it"):
+        start_from(network, tmp_path)
 
 
 def test_the_rate_falls_along_a_cosine() -> None:
@@ -162,7 +193,8 @@ import sys
 from pathlib import Path
 from tests.core.bipvlseg.conftest import TINY
 from napari_medvlseg.core.training.bipvlseg.run import train_volume_steps
-for record in train_volume_steps(Path({str(tiny_volumes)!r}), Path({str(tmp_path)!r}), TINY):
+data, output = Path({str(tiny_volumes)!r}), Path({str(tmp_path)!r})
+for record in train_volume_steps(data, output, TINY):
     print(record["loss"])
 """
     shared = {
@@ -209,7 +241,7 @@ def test_the_command_trains_on_volumes(
     assert main([*train, "--vision", "resnet"]) == 2
     assert "vision must be one of" in _err(capsys)
     compact = ["train", "--data", str(tiny_volumes), "--output", str(tmp_path)]
-    assert main([*compact, "--window", "-100,1.5"]) == 2
+    assert main([*compact, "--window=-100,1.5"]) == 2
     assert "--window means nothing to --preset compact" in _err(capsys)
 
 

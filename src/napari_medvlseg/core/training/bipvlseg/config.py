@@ -43,6 +43,8 @@ class AlignmentSettings:
 class BiPVLTrainConfig:
     """How BiPVL-Seg is trained; the defaults are the paper's, on AMOS22."""
 
+    start: str = ""
+    """Folder of a finished run with whose weights to begin."""
     sheet: str = "amos22-ct"
     """Classes in words: a sheet of the package, or a .csv or .json file."""
     text_format: str = "concepts"
@@ -90,8 +92,8 @@ class BiPVLTrainConfig:
     spacing_mm: tuple[float, ...] = (1.5, 1.5, 2.0)
     """Voxels along R, A and S; 0 keeps those of the images."""
     window: tuple[float, ...] = (-175.0, 250.0)
-    """Grey values that become 0 and 1, as in --window=-175,250; 0 normalises the non-zero voxels of each
-    channel instead."""
+    """Grey values that become 0 and 1, as in --window=-175,250; 0 normalises the
+    non-zero voxels of each channel instead."""
     foreground_share: float = 0.5
     """Of the patches, share that is centred on a class."""
     flip_axes: tuple[int, ...] = (0, 1, 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from napari_medvlseg.core.errors import CheckpointError, DatasetError
-from napari_medvlseg.core.io.class_sheet import find_sheet
+from napari_medvlseg.core.io.class_sheet import find_sheet, write_class_sheet
 from napari_medvlseg.core.models.bipvlseg.config import NO_TEXT
 from napari_medvlseg.core.models.bipvlseg.network import BiPVLSeg
 from napari_medvlseg.core.predictor import choose_device
@@ -29,20 +30,19 @@ from napari_medvlseg.core.training.bipvlseg.objective import (
     tokenize,
 )
 from napari_medvlseg.core.training.bipvlseg.processes import Processes
+from napari_medvlseg.core.training.bipvlseg.start import NETWORK, WEIGHTS, start_from
 from napari_medvlseg.core.training.bipvlseg.validate import class_dsc
 from napari_medvlseg.core.training.log import TrainingLog
 from napari_medvlseg.core.training.plans import step_seed
 from napari_medvlseg.core.training.run import CHECKPOINT, Record
-from napari_medvlseg.core.volume_sets import volume_cases
+from napari_medvlseg.core.volume_sets import label_names, volume_cases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from napari_medvlseg.core.training.bipvlseg.config import BiPVLTrainConfig
 
-WEIGHTS = "model.safetensors"
-NETWORK = "network.json"
+CLASSES = "classes.json"
 CLIP_NORM = 5.0
 
 
@@ -59,7 +59,7 @@ def train_volume_steps(
         A folder of labelled volumes, as `volume_cases` describes it.
     output : Path
         Gets ``checkpoint.pt``, ``config.json``, ``curves.csv``, ``curves.png`` and at
-        the end ``model.safetensors`` and ``network.json``.
+        the end ``model.safetensors``, ``network.json`` and ``classes.json``.
     config : BiPVLTrainConfig
 
     Yields
@@ -123,6 +123,8 @@ class _Run:
             torch.default_generator.manual_seed(config.seed)
             network = BiPVLSeg(shape)
         load_text_encoder(network, config)
+        if config.start:
+            start_from(network, Path(config.start))
         texts = None
         if config.text != NO_TEXT:
             texts = tokenize(self.sheet, config.text_format, config.text)
@@ -287,6 +289,7 @@ class _Run:
             "spacing_mm": self.config.spacing_mm,
             "window": self.config.window,
         }
+        write_class_sheet(self.output / CLASSES, self.sheet, overwrite=True)
         text = json.dumps(told, indent=2, ensure_ascii=False)
         (self.output / NETWORK).write_text(text, encoding="utf-8")
 
@@ -311,9 +314,11 @@ def _load(
     highest = max(int(volume.label.max()) for volume in train)
     known = max((max(region) for region in config.label_regions), default=classes)
     if highest > known or len(config.label_regions or range(classes)) != classes:
+        told = ", ".join(f"{n} {name}" for n, name in label_names(data).items())
         msg = (
             f"{data}: expected the sheet {config.sheet} to tell of each label, got "
             f"labels up to {highest} and {classes} classes; choose another --sheet"
+            + (f" (dataset.json tells of {told})" if told else "")
         )
         raise DatasetError(msg)
     return train, validation
