@@ -84,7 +84,8 @@ class Objective(nn.Module):
         self.texts = texts
         self.settings = config.alignment()
         self.frozen = config.text_training == "none"
-        self.aligns = bool(self.settings.global_weight or self.settings.local_weight)
+        weighs = self.settings.global_weight or self.settings.local_weight
+        self.aligns = texts is not None and bool(weighs)
         self.weights = TaskWeights(3 if self.aligns else 2) if texts else None
         self._kept: tuple[Descriptions, Tensor] | None = None
 

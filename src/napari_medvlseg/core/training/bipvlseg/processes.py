@@ -69,9 +69,23 @@ class Processes:
         torch.cuda.set_device(own)
         return own
 
-    def wrapped(self, module: nn.Module) -> nn.Module:
-        """Return the module with gradients that are averaged over the processes."""
-        return module if self.count == 1 else DistributedDataParallel(module)
+    def wrapped(self, module: nn.Module, *, all_used: bool) -> nn.Module:
+        """Return the module with gradients that are averaged over the processes.
+
+        Parameters
+        ----------
+        module : nn.Module
+        all_used : bool
+            Whether each parameter has its part in each loss.
+        """
+        if self.count == 1:
+            return module
+        return DistributedDataParallel(module, find_unused_parameters=not all_used)
+
+    def wait(self) -> None:
+        """Wait until all processes are here: one of them may have been writing."""
+        if self.count > 1:
+            distributed.barrier()
 
     def mean(self, loss: Tensor) -> float:
         """Return the mean over the processes."""

@@ -101,7 +101,9 @@ class _Run:
         self.train, self.validation = _load(data, config, len(self.sheet.classes))
         output.mkdir(parents=True, exist_ok=True)
         self.objective = self._objective().to(self.device)
-        self.parallel = processes.wrapped(self.objective)
+        self.parallel = processes.wrapped(
+            self.objective, all_used=self.objective.aligns
+        )
         network = self.objective.network
         self.average = copy.deepcopy(network) if config.average_decay else network
         self.transform = augmentation(config)
@@ -227,8 +229,12 @@ class _Run:
 
     def save(self) -> None:
         """Write the whole state beside the old one, then put it in its place."""
-        if not self.processes.first:
-            return
+        if self.processes.first:
+            self._write_checkpoint()
+        self.processes.wait()
+
+    def _write_checkpoint(self) -> None:
+        """Write what `resume` needs, and the curves."""
         state = {
             "config": self.config.to_dict(),
             "step": self.step,
@@ -264,8 +270,12 @@ class _Run:
 
     def finish(self) -> None:
         """Write the weights, but for a frozen text encoder, and what they are for."""
-        if not self.processes.first:
-            return
+        if self.processes.first:
+            self._write_weights()
+        self.processes.wait()
+
+    def _write_weights(self) -> None:
+        """Write `WEIGHTS`, `NETWORK` and `CLASSES`."""
         frozen = self.config.text_training == "none"
         state = {
             name: value.contiguous().cpu()
