@@ -298,18 +298,21 @@ def _models(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 def _train(commands: argparse._SubParsersAction[_Parser]) -> None:
     """Add ``medvlseg train``."""
+    from napari_medvlseg.cli_train import add_preset_flags
     from napari_medvlseg.core.training.config import TrainConfig
 
     parser = _command(
         commands,
         "train",
-        "cli_models:run_train",
+        "cli_train:run_train",
         "Train a model on labelled images. RUN gets the checkpoint, the curves (CSV "
         "and picture) and at the end a bundle; a run that was stopped goes on from its "
         "last checkpoint when the same command is given again.",
-        ["medvlseg train --preset compact --data data --output RUN"],
+        [
+            "medvlseg train --preset compact --data data --output RUN",
+            "medvlseg train --preset hippocampus-3d --data Task04 --output RUN",
+        ],
     )
-    parser.add_argument("--preset", choices=["compact"], default="compact")
     parser.add_argument(
         "--data",
         type=path_of,
@@ -319,6 +322,7 @@ def _train(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
     parser.add_argument("--output", type=path_of, required=True, metavar="RUN")
     add_flags(parser, TrainConfig, "how to train")
+    add_preset_flags(parser)
 
 
 def _bench(commands: argparse._SubParsersAction[_Parser]) -> None:

@@ -1,4 +1,4 @@
-"""`medvlseg models`, `train` and `bench`: everything about models."""
+"""`medvlseg models` and `bench`: everything about models that are there."""
 
 from __future__ import annotations
 
@@ -6,18 +6,12 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from napari_medvlseg.cli_options import (
-    UsageError,
-    config_from,
-    path_of,
-    segment_config,
-)
+from napari_medvlseg.cli_options import UsageError, path_of, segment_config
 from napari_medvlseg.cli_terminal import progress, say, show_table, tell
 from napari_medvlseg.core.errors import CheckpointError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
     from pathlib import Path
 
     from napari_medvlseg.core.bench import BenchResult
@@ -128,31 +122,6 @@ def _export_model(options: argparse.Namespace) -> int:
     return 0
 
 
-def run_train(options: argparse.Namespace) -> int:
-    """Train, going on where an earlier run in the same folder stopped."""
-    from napari_medvlseg.core.datasets import find_sets
-    from napari_medvlseg.core.training.config import TrainConfig
-
-    config = config_from(TrainConfig, options)
-    find_sets(options.data)  # a wrong folder is told before torch is imported
-    from napari_medvlseg.core.training.export import export_bundle
-    from napari_medvlseg.core.training.run import remove_partial, train_steps
-
-    try:
-        with progress("reading", None) as move:
-            for record in train_steps(options.data, options.output, config):
-                label = f"epoch {record['epoch'] + 1}, loss {record['loss']:.3f}"
-                move(record["step"], record["total_steps"], label)
-                if record["validation"] is not None:
-                    say(f"{label}, DSC {_dsc_line(record['validation'])}")
-    finally:
-        remove_partial(options.output)
-    bundle = options.output / options.preset
-    export_bundle(options.output, bundle)
-    say(f"bundle written to {bundle}; use it with --model {bundle}")
-    return 0
-
-
 def run_bench(options: argparse.Namespace) -> int:
     """Measure speed, memory and agreement."""
     from napari_medvlseg.core.bench import bench_image, bench_steps
@@ -202,11 +171,6 @@ def _bench_rows(result: BenchResult) -> list[tuple[str, str]]:
         (f"largest difference in {result.precision}", f"{result.difference:.4f}"),
         ("peak memory", "not told" if peak is None else f"{peak / 1e9:.2f} GB"),
     ]
-
-
-def _dsc_line(validation: Mapping[str, float]) -> str:
-    """Return the sets' DSC as text."""
-    return ", ".join(f"{name} {dsc:.3f}" for name, dsc in validation.items())
 
 
 def _read_figures(paths: list[Path]) -> dict[str, Any]:

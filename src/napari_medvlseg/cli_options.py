@@ -39,7 +39,13 @@ class UsageError(MedVLSegError):
     """A flag has a value that cannot be used."""
 
 
-def add_flags(parser: argparse.ArgumentParser, config: type[Any], title: str) -> None:
+def add_flags(
+    parser: argparse.ArgumentParser,
+    config: type[Any],
+    title: str,
+    *,
+    known: frozenset[str] = frozenset(),
+) -> None:
     """Add a flag for each field of a configuration; those not given stay absent.
 
     Parameters
@@ -49,10 +55,14 @@ def add_flags(parser: argparse.ArgumentParser, config: type[Any], title: str) ->
         A dataclass whose fields have docstrings.
     title : str
         Of the group of flags in the help.
+    known : set of str
+        Fields that have their flag already.
     """
     group = parser.add_argument_group(title)
     told = field_docstrings(config)
     for field in fields(config):
+        if field.name in known:
+            continue
         flag = f"--{FLAGS.get(field.name, field.name).replace('_', '-')}"
         default = default_of(field)
         help_text = _in_words(told[field.name], config)
@@ -172,7 +182,8 @@ def _in_words(docstring: str, config: type[Any]) -> str:
 def _reader_of(default: object) -> Callable[[str], object]:
     """Return what turns a flag's text into a field's value."""
     if isinstance(default, tuple):
-        return _read_numbers
+        decimal = any(isinstance(item, float) for item in default)
+        return _read_decimals if decimal else _read_numbers
     if isinstance(default, dict):
         return _read_shares
     if default is None:
@@ -204,6 +215,15 @@ def _read_numbers(text: str) -> tuple[int, ...]:
     """Read ``192,224,256``."""
     try:
         return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        msg = f"expected numbers with commas between them, got {text!r}"
+        raise argparse.ArgumentTypeError(msg) from error
+
+
+def _read_decimals(text: str) -> tuple[float, ...]:
+    """Read ``1.5,1.5,2``."""
+    try:
+        return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         msg = f"expected numbers with commas between them, got {text!r}"
         raise argparse.ArgumentTypeError(msg) from error

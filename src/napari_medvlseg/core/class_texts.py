@@ -1,0 +1,145 @@
+"""What a class is called and looks like, and the sentences that a network reads."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+TEXT_FORMATS = ("concepts", "ambiguous", "aggregated", "names")
+"""Table 2 of BiPVL-Seg: fixed concepts of each class; vague ones, of which some are
+absent; all in one definition; the titles alone."""
+CONCEPTS = {
+    "shape": "Shape",
+    "location": "Location",
+    "appearance": "Appearance/Density",
+    "contour": "Contour/Symmetry",
+    "texture": "Internal Texture",
+}
+"""The fields of `ClassText` besides its title, and what sheets call them."""
+_TAGS = {"appearance": "Appearance", "contour": "Contour", "texture": "Texture"}
+_PLACE = re.compile(r"\s+in an?\s+[^,]*\bimages?$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassText:
+    """A structure in words; a concept may be absent."""
+
+    title: str
+    """Its name and the kind of image: "Spleen in a CT image"."""
+    shape: str = ""
+    location: str = ""
+    appearance: str = ""
+    """Or density."""
+    contour: str = ""
+    """Or symmetry."""
+    texture: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.title.strip():
+            msg = "expected a class with a title, got one without; name the structure"
+            raise ValueError(msg)
+
+    @property
+    def name(self) -> str:
+        """Return the title without the kind of image: "Spleen"."""
+        return _PLACE.sub("", self.title)
+
+    @property
+    def concepts(self) -> dict[str, str]:
+        """Return the concepts that are there, by field."""
+        told = {field: getattr(self, field).strip() for field in CONCEPTS}
+        return {field: text for field, text in told.items() if text}
+
+    def description(self, text_format: str = "concepts") -> str:
+        """Return all that is said of the class: what is fused with the image.
+
+        Parameters
+        ----------
+        text_format : str
+            One of `TEXT_FORMATS`.
+        """
+        _check_format(text_format)
+        title = self.title.strip()
+        if text_format == "names" or not self.concepts:
+            return title
+        if text_format == "aggregated":
+            return " ".join([f"{title}.", *map(_sentence, self.concepts.values())])
+        told = [
+            f"{_TAGS.get(field, CONCEPTS[field])}: {_sentence(text)}"
+            for field, text in self.concepts.items()
+        ]
+        return " ".join([f"{title}.", *told])
+
+    def aligned_texts(self, text_format: str = "concepts") -> tuple[str | None, ...]:
+        """Return what is aligned with the image: the title and each concept.
+
+        A concept that is absent is None, so that each has its place. Of a definition
+        or a name there is only one, and the local alignment has nothing to do.
+
+        Parameters
+        ----------
+        text_format : str
+            One of `TEXT_FORMATS`.
+        """
+        _check_format(text_format)
+        if not has_concepts(text_format):
+            return (self.description(text_format),)
+        told = self.concepts
+        return (
+            self.title.strip(),
+            *(
+                f"{heading}: {told[field]}" if field in told else None
+                for field, heading in CONCEPTS.items()
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ClassSheet:
+    """The classes of a model in the order of their labels, the first of which is 1."""
+
+    classes: tuple[ClassText, ...]
+
+    def __post_init__(self) -> None:
+        if not self.classes:
+            msg = "expected at least one class, got none"
+            raise ValueError(msg)
+        titles = [each.title.strip().lower() for each in self.classes]
+        twice = {title for title in titles if titles.count(title) > 1}
+        if twice:
+            msg = f"expected titles that differ, got {sorted(twice)[0]!r} twice"
+            raise ValueError(msg)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the classes' names."""
+        return tuple(each.name for each in self.classes)
+
+    def descriptions(self, text_format: str = "concepts") -> list[str]:
+        """Return the description of each class."""
+        return [each.description(text_format) for each in self.classes]
+
+    def aligned_texts(
+        self, text_format: str = "concepts"
+    ) -> list[tuple[str | None, ...]]:
+        """Return the texts of each class that are aligned with the image."""
+        return [each.aligned_texts(text_format) for each in self.classes]
+
+
+def has_concepts(text_format: str) -> bool:
+    """Return whether a format tells concepts apart, as the local alignment wants."""
+    return text_format in ("concepts", "ambiguous")
+
+
+def _sentence(text: str) -> str:
+    """End a text with a full stop."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _check_format(text_format: str) -> None:
+    """Refuse a format that table 2 does not have."""
+    if text_format not in TEXT_FORMATS:
+        msg = (
+            f"text_format must be one of {', '.join(TEXT_FORMATS)}, got {text_format!r}"
+        )
+        raise ValueError(msg)

@@ -1,0 +1,200 @@
+"""BiPVL-Seg: volumes and the descriptions of classes in, logits out.
+
+Symbols: B images, N classes, K concepts of a class, L word pieces, D channels of the
+text encoder, C channels of the logits (N, and one for the background if the classes
+exclude one another), E `embedding_dim`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from napari_medvlseg.core.backbones.text_encoders import TEXT_ENCODERS
+from napari_medvlseg.core.errors import ImageError
+from napari_medvlseg.core.models.bipvlseg.bifusion import BiFusion
+from napari_medvlseg.core.models.bipvlseg.config import STAGES
+from napari_medvlseg.core.models.bipvlseg.text import StagedText
+from napari_medvlseg.core.models.bipvlseg.vision import build_vision
+
+if TYPE_CHECKING:
+    from napari_medvlseg.core.backbones.text_encoders import TextSpec, WordPieces
+    from napari_medvlseg.core.models.bipvlseg.config import BiPVLConfig
+    from napari_medvlseg.core.models.probabilistic_attention import NoiseSource
+
+
+class Descriptions(NamedTuple):
+    """The classes' texts after the first stage, which no image touches."""
+
+    hidden: Tensor
+    """(N, L, D), or once an image was seen (B N, L, D)."""
+    mask: Tensor
+    """As long, bool: False at padding."""
+
+
+class BiPVLOutput(NamedTuple):
+    """What a pass gives; the class maps are for training."""
+
+    logits: Tensor
+    """(B, C, I, J, K)"""
+    class_maps: Tensor
+    """(B, C, i, j, k): the encoder's own idea of each class, MLP(V_n) of equation 3."""
+
+
+class BiPVLSeg(nn.Module):
+    """Segment the classes that the descriptions tell of.
+
+    Parameters
+    ----------
+    config : BiPVLConfig
+    spec : TextSpec, optional
+        The text encoder's; by default the one that `config.text` names.
+    """
+
+    def __init__(self, config: BiPVLConfig, spec: TextSpec | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.vision = build_vision(config)
+        channels = self.vision.stage_channels
+        self.class_embed = nn.Sequential(
+            nn.Conv3d(channels[-1], channels[-1], 1),
+            nn.ReLU(),
+            nn.Conv3d(channels[-1], config.output_channels, 1),
+        )
+        self.text: StagedText | None = None
+        self.fusion = nn.ModuleDict()
+        if not config.has_text:
+            return
+        spec = spec or TEXT_ENCODERS[config.text]
+        self.text = StagedText(spec)
+        for stage in config.fused_stages:
+            self.fusion[str(stage)] = BiFusion(
+                channels[stage - 1],
+                spec.shape.dim,
+                config,
+                returns_text=stage < max(config.fused_stages),
+            )
+        self.alignment = AlignmentHead(config, spec.shape.dim)
+
+    def describe(self, texts: WordPieces) -> Descriptions:
+        """Run the first text stage on the classes' (N, L) descriptions, once."""
+        text = self._text()
+        hidden = text.stage(0, text.embed(texts.ids), texts.mask)
+        return Descriptions(hidden, texts.mask)
+
+    def encode_concepts(self, texts: WordPieces, present: Tensor) -> Tensor:
+        """Return t_k, (N, K, D), of the concepts that `present` (N, K) marks.
+
+        Parameters
+        ----------
+        texts : (R, L)
+            The R concepts that are there, class by class.
+        present : (N, K) bool
+            Where each of them belongs; what is absent is 0.
+        """
+        encoded = self._text().encode(texts.ids, texts.mask)  # (R, D)
+        concepts = encoded.new_zeros(*present.shape, encoded.shape[-1])
+        return concepts.masked_scatter(present[..., None], encoded)
+
+    def forward(
+        self, image: Tensor, texts: Descriptions | None, noise: NoiseSource
+    ) -> BiPVLOutput:
+        """Return one opinion on each image.
+
+        Parameters
+        ----------
+        image : (B, channels, I, J, K)
+        texts : Descriptions
+            What `describe` returned; None for the text-free twin.
+        noise : callable
+            Called twice a fused stage if the attention is probabilistic.
+
+        Raises
+        ------
+        ImageError
+            If a side of the image is no multiple of the network's divisor.
+        """
+        self._check_size(image)
+        stem = self.vision.stem(image)
+        features, skips = stem, []
+        for index in range(STAGES):
+            features = self.vision.stage(index, features)
+            if texts is not None:
+                features, texts = self._meet(index, features, texts, noise)
+            skips.append(features)
+        logits = self.vision.decode(image, stem, skips)
+        return BiPVLOutput(logits, self.class_embed(features))
+
+    def _meet(
+        self, index: int, features: Tensor, texts: Descriptions, noise: NoiseSource
+    ) -> tuple[Tensor, Descriptions]:
+        """Run a text stage, and fuse if the stage does."""
+        last = max(self.config.fused_stages, default=0)
+        if index >= last:  # nobody asks for the text any more
+            return features, texts
+        text = self._text()
+        if index:
+            hidden = text.stage(index, texts.hidden, texts.mask)
+            texts = texts._replace(hidden=hidden)
+        if str(index + 1) not in self.fusion:
+            return features, texts
+        texts = self._for_each_image(texts, len(features))
+        summary = text.summary(*texts).unflatten(0, (len(features), -1))
+        features, summary = self.fusion[str(index + 1)](features, summary, noise)
+        if index + 1 < last:
+            hidden = text.moved(*texts, summary.flatten(0, 1))
+            texts = texts._replace(hidden=hidden)
+        return features, texts
+
+    def _for_each_image(self, texts: Descriptions, images: int) -> Descriptions:
+        """Repeat the texts for a batch, unless that was done."""
+        repeats = images * self.config.classes // len(texts.hidden)
+        if repeats == 1:
+            return texts
+        return Descriptions(
+            texts.hidden.repeat(repeats, 1, 1), texts.mask.repeat(repeats, 1)
+        )
+
+    def _text(self) -> StagedText:
+        """Return the text encoder; the text-free twin must not be asked."""
+        if self.text is None:
+            msg = "expected a network that reads texts, got its text-free twin"
+            raise ValueError(msg)
+        return self.text
+
+    def _check_size(self, image: Tensor) -> None:
+        """Refuse an image that the stages cannot halve."""
+        divisor = self.vision.divisor
+        size = tuple(image.shape[2:])
+        if any(side % step for side, step in zip(size, divisor, strict=True)):
+            msg = f"expected sides that are multiples of {divisor}, got {size}; pad it"
+            raise ImageError(msg)
+
+
+class AlignmentHead(nn.Module):
+    """Projects classes' maps and concepts into one space (the norms of equation 4)."""
+
+    def __init__(self, config: BiPVLConfig, text_dim: int) -> None:
+        super().__init__()
+        self.grid = config.class_grid
+        self.overlapping = config.overlapping
+        cells = self.grid[0] * self.grid[1] * self.grid[2]
+        self.to_vision = nn.Linear(cells, config.embedding_dim)
+        self.to_text = nn.Linear(text_dim, config.embedding_dim)
+
+    def forward(self, class_maps: Tensor, concepts: Tensor) -> tuple[Tensor, Tensor]:
+        """Return V' (B, N, E) and t' (N, K, E), L2-normalised.
+
+        Parameters
+        ----------
+        class_maps : (B, C, i, j, k)
+            The background's, if there is one, is left out.
+        concepts : (N, K, D)
+        """
+        maps = class_maps if self.overlapping else class_maps[:, 1:]
+        cells = functional.adaptive_avg_pool3d(maps, self.grid).flatten(2)
+        seen = functional.normalize(self.to_vision(cells), dim=-1)
+        said = functional.normalize(self.to_text(concepts), dim=-1)
+        return seen, said

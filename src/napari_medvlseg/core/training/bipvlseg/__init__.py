@@ -1,0 +1,1 @@
+"""Training of BiPVL-Seg on labelled volumes and descriptions of their classes."""

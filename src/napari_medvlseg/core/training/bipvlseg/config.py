@@ -1,0 +1,246 @@
+"""Every choice of a BiPVL-Seg training run, and the presets."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from napari_medvlseg.core.class_texts import TEXT_FORMATS, has_concepts
+from napari_medvlseg.core.models.bipvlseg.config import (
+    FUSION_FORMS,  # noqa: F401 - the help of the command line names its values
+    NO_TEXT,
+    SELF_ATTENTIONS,  # noqa: F401 - likewise
+    STAGES,
+    VISION_MODELS,  # noqa: F401 - likewise
+    BiPVLConfig,
+)
+
+TEXT_TRAININGS = ("all", "norms", "none")
+ATTENTIONS = ("plain", "probabilistic")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlignmentSettings:
+    """How texts and images are aligned."""
+
+    temperature: float = 0.2
+    """tau"""
+    noise: float = 0.01
+    """Standard deviation of what is added to embeddings; the authors' code has it."""
+    negatives: int = 3
+    """Wrong classes that a concept is told from, the most similar ones; the authors'
+    code has three."""
+    global_weight: float = 1.0
+    """alpha_1; 0 leaves the global alignment out."""
+    local_weight: float = 1.0
+    """alpha_2; 0 leaves the local alignment out."""
+    positive_in_sum: bool = True
+    """Whether the sum of equation 7 holds the right class too. As printed it does
+    not; the loss can then be negative, and equation 15 has no minimum."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BiPVLTrainConfig:
+    """How BiPVL-Seg is trained; the defaults are the paper's, on AMOS22."""
+
+    start: str = ""
+    """Folder of a finished run with whose weights to begin."""
+    sheet: str = "amos22-ct"
+    """Classes in words: a sheet of the package, or a .csv or .json file."""
+    text_format: str = "concepts"
+    """One of `TEXT_FORMATS` (table 2)."""
+    regions: str = ""
+    """For classes that overlap, the labels of each: 2+3,1+2+3,2 for MSD-Brain."""
+    vision: str = "swin-unetr-v2"
+    """One of `VISION_MODELS`."""
+    widths: tuple[int, ...] = (48,)
+    """Channels of the vision model: one number for Swin UNETR, two for UNETR, five for
+    a U-Net, six for UNet++."""
+    strides: tuple[int, ...] = (2,) * 12
+    """Of the U-Net's four stages, three numbers each."""
+    patch: tuple[int, ...] = (96, 96, 96)
+    """Voxels of a training patch."""
+    text: str = "clinicalbert"
+    """Text encoder: clinicalbert, biobert, pubmedbert, minilm; none is the twin
+    without text."""
+    text_training: str = "all"
+    """What of the text encoder learns, one of `TEXT_TRAININGS`."""
+    fused_stages: tuple[int, ...] = (1, 2, 3, 4)
+    """Stages with a BiFusion; 4 alone is late fusion (table 3)."""
+    fusion_form: str = "prenorm"
+    """One of `FUSION_FORMS`: equation 2 with what comes in added, or to the letter."""
+    self_attention: str = "pooled"
+    """Of the voxels, one of `SELF_ATTENTIONS`."""
+    key_side: int = 6
+    """Keys a side of the voxels' self-attention."""
+    heads: int = 4
+    """Attention heads of a fusion."""
+    attention: str = "plain"
+    """Across the modalities, one of `ATTENTIONS`; probabilistic is MedCLIPSeg's."""
+    noise_form: str = "shared"
+    """How draws differ if attention is probabilistic."""
+    dropout: float = 0.1
+    """Of the values, if that is how draws differ."""
+    global_weight: float = 1.0
+    """Of the global alignment (alpha 1); 0 leaves it out (table 3)."""
+    local_weight: float = 1.0
+    """Of the local alignment (alpha 2); 0 leaves it out (table 3)."""
+    temperature: float = 0.2
+    """Of the alignment (tau)."""
+    negatives: int = 3
+    """Most similar wrong classes of the local alignment (K)."""
+    spacing_mm: tuple[float, ...] = (1.5, 1.5, 2.0)
+    """Voxels along R, A and S; 0 keeps those of the images."""
+    window: tuple[float, ...] = (-175.0, 250.0)
+    """Grey values that become 0 and 1, as in --window=-175,250; 0 normalises the
+    non-zero voxels of each channel instead."""
+    foreground_share: float = 0.5
+    """Of the patches, share that is centred on a class."""
+    flip_axes: tuple[int, ...] = (0, 1, 2)
+    """Axes (R, A, S) that are flipped at random; leave out those whose sides the
+    classes' names tell apart."""
+    rotation_degrees: tuple[float, ...] = (6.0, 6.0, 6.0)
+    """Largest random rotation about R, A and S."""
+    zoom: float = 0.1
+    """Largest random zoom."""
+    intensity_change: float = 0.1
+    """Largest random shift and scale of the intensities."""
+    epochs: int = 300
+    """Passes over the volumes, one patch of each."""
+    validate_every: int = 5
+    """Epochs between validations."""
+    batch_size: int = 1
+    """Patches a step, over all processes."""
+    learning_rate: float = 1e-4
+    """AdamW's, at first; it falls along a cosine."""
+    final_learning_rate: float = 1e-7
+    """At the end."""
+    weight_decay: float = 1e-5
+    """AdamW's."""
+    average_decay: float = 0.0
+    """Of a running average of the weights, a step, which is then what is validated
+    and saved; 0 keeps none."""
+    precision: str = "bfloat16"
+    """Of forward passes: bfloat16 or float32."""
+    seed: int = 0
+    """Of initial weights, order, augmentation and noise."""
+    threads: int = 0
+    """CPU threads; 0 is torch's own choice."""
+    device: str = "cpu"
+    """Where to train: auto, cpu, cuda or mps."""
+
+    def __post_init__(self) -> None:
+        _check("text_format", self.text_format, TEXT_FORMATS)
+        _check("text_training", self.text_training, TEXT_TRAININGS)
+        _check("attention", self.attention, ATTENTIONS)
+        _check("precision", self.precision, ("bfloat16", "float32"))
+        _check_length("patch", self.patch, 3)
+        _check_length("strides", self.strides, 3 * STAGES)
+        _check_length("rotation_degrees", self.rotation_degrees, 3)
+        if any(self.spacing_mm):
+            _check_length("spacing_mm", self.spacing_mm, 3)
+        if any(self.window):
+            _check_length("window", self.window, 2)
+        self.network(1, 1)  # refuses what it cannot build
+
+    @property
+    def label_regions(self) -> tuple[tuple[int, ...], ...]:
+        """Return the labels of each overlapping class; none if they exclude."""
+        parts = self.regions.split(",") if self.regions else []
+        return tuple(tuple(int(x) for x in part.split("+")) for part in parts)
+
+    def network(self, classes: int, channels: int) -> BiPVLConfig:
+        """Return the network for so many classes and channels of the image."""
+        one, two, three = self.patch
+        steps = self.strides
+        return BiPVLConfig(
+            classes=classes,
+            channels=channels,
+            overlapping=bool(self.regions),
+            vision=self.vision,
+            patch=(one, two, three),
+            widths=self.widths,
+            strides=tuple((steps[n], steps[n + 1], steps[n + 2]) for n in (0, 3, 6, 9)),
+            text=self.text,
+            fused_stages=() if self.text == NO_TEXT else self.fused_stages,
+            fusion_form=self.fusion_form,
+            self_attention=self.self_attention,
+            key_side=self.key_side,
+            heads=self.heads,
+            probabilistic=self.attention == "probabilistic",
+            noise_form=self.noise_form,
+            dropout=self.dropout,
+        )
+
+    def alignment(self) -> AlignmentSettings:
+        """Return how texts and images are aligned."""
+        return AlignmentSettings(
+            temperature=self.temperature,
+            negatives=self.negatives,
+            global_weight=self.global_weight,
+            local_weight=self.local_weight * has_concepts(self.text_format),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields for a JSON file."""
+        return asdict(self)
+
+
+def _check(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse a word that is not one of the choices."""
+    if value not in choices:
+        msg = f"{name} must be one of {', '.join(choices)}, got {value!r}"
+        raise ValueError(msg)
+
+
+def _check_length(name: str, value: tuple[float, ...], length: int) -> None:
+    """Refuse too few or too many numbers."""
+    if len(value) != length:
+        msg = f"{name} must be {length} numbers, got {len(value)}"
+        raise ValueError(msg)
+
+
+_PAPER = BiPVLTrainConfig()
+_MR = replace(_PAPER, window=(0.0,))
+_SMALL = replace(
+    _PAPER,
+    vision="unet",
+    widths=(16, 32, 64, 96, 128),
+    text="minilm",
+    text_training="none",
+    attention="probabilistic",
+    spacing_mm=(0.0,),
+    window=(0.0,),
+    learning_rate=1e-3,
+    final_learning_rate=1e-6,
+    average_decay=0.995,
+    rotation_degrees=(12.0, 12.0, 12.0),
+    zoom=0.15,
+)
+PRESETS_3D = {
+    "bipvlseg": _PAPER,
+    "bipvlseg-whs-ct": replace(_PAPER, sheet="mm-whs-ct", window=(0.0, 400.0)),
+    "bipvlseg-whs-mr": replace(_MR, sheet="mm-whs-mr"),
+    "bipvlseg-brain": replace(
+        _MR, sheet="msd-brain-mr", regions="2+3,1+2+3,2", spacing_mm=(1.0, 1.0, 1.0)
+    ),
+    "hippocampus-3d": replace(
+        _SMALL,
+        sheet="hippocampus-3d",
+        patch=(48, 64, 48),
+        flip_axes=(0,),  # the classes lie before and behind one another
+        epochs=60,
+        batch_size=2,
+    ),
+    "cardiac-3d": replace(
+        _SMALL,
+        sheet="cardiac-3d",
+        patch=(160, 160, 16),
+        strides=(2, 2, 1, 2, 2, 1, 2, 2, 2, 2, 2, 2),
+        flip_axes=(0, 1),
+        rotation_degrees=(0.0, 0.0, 30.0),
+        epochs=120,
+        batch_size=2,
+    ),
+}
+"""The rows of table 4, and our two small models."""

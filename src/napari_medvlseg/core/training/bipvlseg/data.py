@@ -1,0 +1,181 @@
+"""Labelled volumes to training patches: the transforms of table 4, in MONAI's words."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms.compose import Compose
+from monai.transforms.croppad.dictionary import (
+    CropForegroundd,
+    RandCropByPosNegLabeld,
+    SpatialPadd,
+)
+from monai.transforms.intensity.dictionary import (
+    NormalizeIntensityd,
+    RandScaleIntensityd,
+    RandShiftIntensityd,
+    ScaleIntensityRanged,
+)
+from monai.transforms.spatial.dictionary import (
+    Orientationd,
+    RandAffined,
+    RandFlipd,
+    Spacingd,
+)
+
+from napari_medvlseg.core.errors import DatasetError
+from napari_medvlseg.core.io.read import read
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from napari_medvlseg.core.training.bipvlseg.config import BiPVLTrainConfig
+    from napari_medvlseg.core.volume_sets import VolumeCase
+
+BOTH = ("image", "label")
+AXES = 3
+
+
+class Volume(NamedTuple):
+    """A prepared volume in RAS; in half the memory."""
+
+    name: str
+    image: Tensor
+    """(channels, I, J, K) float16"""
+    label: Tensor
+    """(1, I, J, K) uint8"""
+
+
+def prepare(case: VolumeCase, config: BiPVLTrainConfig) -> Volume:
+    """Read a case and bring it to the orientation, spacing and range of a run.
+
+    Raises
+    ------
+    DatasetError
+        If image and label are on different grids.
+    """
+    images = [read(path) for path in case.images]
+    label = read(case.label)
+    shapes = {image.voxels.shape for image in images} | {label.voxels.shape}
+    if len(shapes) != 1 or label.voxels.ndim != AXES:
+        msg = (
+            f"{case.label}: expected a volume and its labels on one grid, got shapes "
+            f"{sorted(shapes)}"
+        )
+        raise DatasetError(msg)
+    voxels = np.stack([image.voxels.astype(np.float32) for image in images])
+    affine = torch.from_numpy(np.asarray(images[0].affine, np.float64))
+    sample = {
+        "image": MetaTensor(torch.from_numpy(voxels), affine=affine),
+        "label": MetaTensor(
+            torch.from_numpy(label.voxels.astype(np.float32))[None], affine=affine
+        ),
+    }
+    done: Any = _preparation(config)(sample)
+    return Volume(
+        case.name,
+        done["image"].as_tensor().half(),
+        done["label"].as_tensor().round().byte(),
+    )
+
+
+def _preparation(config: BiPVLTrainConfig) -> Compose:
+    """Return what is done once to a volume."""
+    steps: list[Any] = [Orientationd(BOTH, axcodes="RAS", labels=None)]
+    if any(config.spacing_mm):
+        modes = ("bilinear", "nearest")
+        steps.append(Spacingd(BOTH, pixdim=config.spacing_mm, mode=modes))
+    if any(config.window):
+        low, high = config.window
+        steps.append(ScaleIntensityRanged("image", low, high, 0.0, 1.0, clip=True))
+    else:
+        steps.append(NormalizeIntensityd("image", nonzero=True, channel_wise=True))
+    return Compose(steps)
+
+
+def augmentation(config: BiPVLTrainConfig) -> Compose:
+    """Return what is done at random to a prepared volume to get a patch.
+
+    Its generator is set anew for each patch (``set_random_state``), so that a patch is
+    the same whenever and wherever it is made.
+    """
+    share = config.foreground_share
+    change = config.intensity_change
+    turns = [math.radians(degrees) for degrees in config.rotation_degrees]
+    steps: list[Any] = [
+        CropForegroundd(BOTH, source_key="image", select_fn=_is_body(config)),
+        SpatialPadd(BOTH, spatial_size=config.patch),
+        RandCropByPosNegLabeld(
+            BOTH, "label", config.patch, pos=share, neg=1 - share, num_samples=1
+        ),
+        *(RandFlipd(BOTH, prob=0.5, spatial_axis=axis) for axis in config.flip_axes),
+        RandAffined(
+            BOTH,
+            prob=0.8,
+            rotate_range=turns,
+            scale_range=[config.zoom] * AXES,
+            mode=("bilinear", "nearest"),
+            padding_mode="zeros" if any(config.window) else "border",
+        ),
+        RandScaleIntensityd("image", factors=change, prob=0.5),
+        RandShiftIntensityd("image", offsets=change, prob=0.5),
+    ]
+    return Compose(steps)
+
+
+def _is_body(config: BiPVLTrainConfig) -> Any:
+    """Return what tells a voxel from the empty surroundings."""
+    return _is_positive if any(config.window) else _is_there
+
+
+def _is_positive(image: Tensor) -> Tensor:
+    """Return whether a windowed voxel is above the window's lower end."""
+    return image > 0
+
+
+def _is_there(image: Tensor) -> Tensor:
+    """Return whether a normalised voxel was not 0 before, where 0 is kept."""
+    return image != 0
+
+
+def patch_of(
+    volume: Volume, transform: Compose, seed: int, regions: Sequence[Sequence[int]]
+) -> tuple[Tensor, Tensor]:
+    """Return a random patch and its labels, (channels, I, J, K) and (1 or N, I, J, K).
+
+    Parameters
+    ----------
+    volume : Volume
+    transform : Compose
+        What `augmentation` returned.
+    seed : int
+        Of this patch.
+    regions : sequence of sequences of int
+        The labels of each overlapping class; none for classes that exclude.
+    """
+    transform.set_random_state(seed=seed % 2**32)
+    sample = {"image": volume.image.float(), "label": volume.label.float()}
+    done: Any = transform(sample)
+    (patch,) = done if isinstance(done, list) else (done,)
+    image, label = (_plain(patch[key]) for key in BOTH)
+    return image, to_regions(label, regions)
+
+
+def to_regions(label: Tensor, regions: Sequence[Sequence[int]]) -> Tensor:
+    """Return a mask for each region of labels, (N, ...); without any, the labels."""
+    if not regions:
+        return label
+    masks = [torch.isin(label, torch.tensor(labels).float()) for labels in regions]
+    return torch.cat(masks).float()
+
+
+def _plain(patch: Any) -> Tensor:
+    """Return a tensor without MONAI's metadata."""
+    tensor: Tensor = patch.as_tensor() if isinstance(patch, MetaTensor) else patch
+    return tensor.contiguous()

@@ -1,0 +1,94 @@
+"""How well the classes of the validation volumes are found, on the run's own grid."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from monai.inferers.utils import sliding_window_inference
+
+from napari_medvlseg.core.metrics import dice_similarity_coefficient
+from napari_medvlseg.core.models.probabilistic_attention import zero_noise
+from napari_medvlseg.core.training.bipvlseg.data import to_regions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from napari_medvlseg.core.models.bipvlseg.network import BiPVLSeg, Descriptions
+    from napari_medvlseg.core.training.bipvlseg.config import BiPVLTrainConfig
+    from napari_medvlseg.core.training.bipvlseg.data import Volume
+
+OVERLAP = 0.5
+WINDOWS = 4
+"""Computed at once."""
+
+
+def class_dsc(
+    network: BiPVLSeg,
+    texts: Descriptions | None,
+    volumes: Sequence[Volume],
+    names: Sequence[str],
+    config: BiPVLTrainConfig,
+) -> dict[str, float]:
+    """Return the mean DSC of each class over volumes, without noise.
+
+    Windows are as large as training patches, overlap by half and are blended by a
+    Gaussian.
+
+    Parameters
+    ----------
+    network : BiPVLSeg
+    texts : Descriptions, optional
+        None for the text-free twin.
+    volumes : sequence of Volume
+    names : sequence of str
+        Of the classes.
+    config : BiPVLTrainConfig
+    """
+    scores = [case_dsc(network, texts, volume, config) for volume in volumes]
+    return {
+        name: sum(each[index] for each in scores) / len(scores)
+        for index, name in enumerate(names)
+    }
+
+
+def case_dsc(
+    network: BiPVLSeg,
+    texts: Descriptions | None,
+    volume: Volume,
+    config: BiPVLTrainConfig,
+) -> list[float]:
+    """Return the DSC of each class of one volume."""
+    device = next(network.parameters()).device
+    light = config.precision == "bfloat16" and device.type != "cpu"
+
+    def logits_of(windows: Tensor) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=light):
+            logits: Tensor = network(windows, texts, zero_noise).logits
+        return logits.float()
+
+    network.eval()
+    with torch.inference_mode():
+        logits = sliding_window_inference(
+            volume.image[None].float().to(device),
+            config.patch,
+            WINDOWS,
+            logits_of,
+            overlap=OVERLAP,
+            mode="gaussian",
+        )
+    answer: Tensor = torch.as_tensor(logits)[0].cpu()
+    regions = config.label_regions
+    found = answer > 0 if regions else answer.argmax(dim=0)[None]
+    classes = network.config.classes
+    if regions:
+        there = to_regions(volume.label.float(), regions) > 0
+        pairs = [(found[n], there[n]) for n in range(classes)]
+    else:
+        pairs = [(found[0] == n, volume.label[0] == n) for n in range(1, classes + 1)]
+    return [
+        dice_similarity_coefficient(mask.numpy(), reference.numpy())
+        for mask, reference in pairs
+    ]

@@ -1,0 +1,144 @@
+"""Volumes to patches: orientation, spacing, range, and chance that repeats."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from napari_medvlseg.core.errors import DatasetError
+from napari_medvlseg.core.training.bipvlseg.config import PRESETS_3D, BiPVLTrainConfig
+from napari_medvlseg.core.training.bipvlseg.data import (
+    augmentation,
+    patch_of,
+    prepare,
+    to_regions,
+)
+from napari_medvlseg.core.volume_sets import VolumeCase, volume_cases
+from tests.core.bipvlseg.conftest import TINY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    Array = npt.NDArray[np.float64]
+
+SIZE = (12, 8, 6)
+
+
+def _case(
+    folder: Path, affine: Array, label_shape: tuple[int, ...] = SIZE
+) -> VolumeCase:
+    voxels = np.arange(np.prod(SIZE), dtype=np.float32).reshape(SIZE)
+    label = np.zeros(label_shape, np.uint8)
+    label[:4] = 1
+    for name, array in (("image", voxels), ("label", label)):
+        nib.save(nib.Nifti1Image(array, affine), folder / f"{name}.nii")
+    return VolumeCase("a", (folder / "image.nii",), folder / "label.nii")
+
+
+def test_a_volume_comes_in_ras_in_its_window(tmp_path: Path) -> None:
+    config = replace(TINY, window=(100.0, 300.0))
+    case = _case(tmp_path, np.diag([-1.0, 1.0, 1.0, 1.0]))  # LAS
+    volume = prepare(case, config)
+    raw = np.arange(np.prod(SIZE), dtype=np.float32).reshape(SIZE)[::-1]
+    expected = ((raw - 100) / 200).clip(0, 1)
+    np.testing.assert_allclose(volume.image[0].numpy(), expected, atol=1e-3)
+    assert volume.label[0, -4:].min() == 1
+    assert int(volume.label.sum()) == 4 * 8 * 6
+
+
+def test_a_volume_comes_in_the_spacing_of_the_run(tmp_path: Path) -> None:
+    config = replace(TINY, spacing_mm=(2.0, 2.0, 2.0))
+    volume = prepare(_case(tmp_path, np.diag([4.0, 2.0, 2.0, 1.0])), config)
+    assert volume.image.shape[1] in (23, 24)  # 11 gaps of 4 mm
+    assert set(volume.label.unique().tolist()) == {0, 1}
+
+
+def test_mr_is_normalised_over_its_non_zero_voxels(tmp_path: Path) -> None:
+    volume = prepare(_case(tmp_path, np.eye(4)), TINY)
+    inside = volume.image[volume.image != 0].float()
+    assert float(inside.mean()) == pytest.approx(0, abs=1e-2)
+    assert float(inside.std()) == pytest.approx(1, abs=1e-2)
+    assert volume.image[0, 0, 0, 0] == 0
+
+
+def test_labels_on_another_grid_are_refused(tmp_path: Path) -> None:
+    case = _case(tmp_path, np.eye(4), (12, 8, 5))
+    with pytest.raises(DatasetError, match="on one grid"):
+        prepare(case, TINY)
+
+
+def test_a_patch_depends_on_its_seed_alone(tiny_volumes: Path) -> None:
+    first, second = (prepare(c, TINY) for c in volume_cases(tiny_volumes, "train")[:2])
+    transform = augmentation(TINY)
+    image, label = patch_of(first, transform, 7, ())
+    assert image.shape == label.shape == (1, *TINY.patch)
+    assert set(label.unique().tolist()) <= {0.0, 1.0, 2.0}
+    patch_of(second, transform, 8, ())
+    again = patch_of(first, augmentation(TINY), 7, ())
+    assert torch.equal(image, again[0])
+    assert torch.equal(label, again[1])
+    assert not torch.equal(image, patch_of(first, transform, 9, ())[0])
+
+
+def test_only_the_axes_that_may_be_flipped_are(tiny_volumes: Path) -> None:
+    """Class 1 lies at low R, class 2 at high R, unless R is flipped."""
+    quiet = replace(TINY, rotation_degrees=(0.0, 0.0, 0.0), zoom=0.0)
+    volume = prepare(volume_cases(tiny_volumes, "train")[0], quiet)
+
+    def orders(axes: tuple[int, ...]) -> set[bool]:
+        transform = augmentation(replace(quiet, flip_axes=axes))
+        labels = [patch_of(volume, transform, seed, ())[1][0] for seed in range(12)]
+        places = [
+            [(x == n).nonzero()[:, 0].float().mean() for n in (1, 2)] for x in labels
+        ]
+        return {bool(one < two) for one, two in places}
+
+    assert orders((1, 2)) == {True}
+    assert orders((0,)) == {True, False}
+
+
+def test_regions_are_unions_of_labels() -> None:
+    label = torch.tensor([[0.0, 1.0, 2.0, 3.0]])
+    masks = to_regions(label, PRESETS_3D["bipvlseg-brain"].label_regions)
+    assert masks.tolist() == [[0, 0, 1, 1], [0, 1, 1, 1], [0, 0, 1, 0]]
+    assert to_regions(label, ()) is label
+
+
+def test_the_presets_are_the_rows_of_table_4() -> None:
+    table = {
+        "bipvlseg": ((1.5, 1.5, 2.0), (-175.0, 250.0)),
+        "bipvlseg-whs-ct": ((1.5, 1.5, 2.0), (0.0, 400.0)),
+        "bipvlseg-whs-mr": ((1.5, 1.5, 2.0), (0.0,)),
+        "bipvlseg-brain": ((1.0, 1.0, 1.0), (0.0,)),
+    }
+    for name, row in table.items():
+        preset = PRESETS_3D[name]
+        assert (preset.spacing_mm, preset.window) == row, name
+        assert preset.patch == (96, 96, 96)
+        assert (preset.learning_rate, preset.weight_decay) == (1e-4, 1e-5)
+        assert (preset.final_learning_rate, preset.temperature) == (1e-7, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"text_format": "prose"}, "text_format"),
+        ({"attention": "some"}, "attention"),
+        ({"patch": (32, 32)}, "patch must be 3 numbers"),
+        ({"window": (1.0,)}, "window must be 2"),
+        ({"spacing_mm": (1.0,)}, "spacing_mm must be 3"),
+        ({"vision": "resnet"}, "vision"),
+    ],
+)
+def test_a_choice_that_means_nothing_is_refused(
+    wrong: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        BiPVLTrainConfig(**wrong)  # type: ignore[arg-type]

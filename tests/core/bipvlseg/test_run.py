@@ -1,0 +1,249 @@
+"""A tiny run: seeded, resumable, in one process or two."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from napari_medvlseg.cli import main
+from napari_medvlseg.core.errors import CheckpointError, DatasetError, DeviceError
+from napari_medvlseg.core.models.bipvlseg.config import BiPVLConfig
+from napari_medvlseg.core.models.bipvlseg.network import BiPVLSeg
+from napari_medvlseg.core.training.bipvlseg.objective import load_text_encoder
+from napari_medvlseg.core.training.bipvlseg.processes import Processes
+from napari_medvlseg.core.training.bipvlseg.run import cosine_rate, train_volume_steps
+from napari_medvlseg.core.training.bipvlseg.start import start_from
+from napari_medvlseg.core.training.run import CHECKPOINT
+from tests.core.bipvlseg.conftest import TINY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_volumes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("run")
+    records = list(train_volume_steps(tiny_volumes, output, TINY))
+    assert [record["step"] for record in records] == [1, 2, 3, 4]
+    last = records[-1]["validation"]
+    assert last is not None
+    assert list(last) == ["Anterior hippocampus", "Posterior hippocampus"]
+    return output
+
+
+def _weights(output: Path) -> dict[str, torch.Tensor]:
+    return dict(load_file(output / "model.safetensors"))
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_was(
+    tiny_volumes: Path, finished: Path, tmp_path: Path
+) -> None:
+    first: Any = train_volume_steps(tiny_volumes, tmp_path, TINY)
+    for _ in range(2):  # to the end of an epoch, where it saves
+        next(first)
+    first.close()
+    rest = list(train_volume_steps(tiny_volumes, tmp_path, TINY))
+    assert [record["step"] for record in rest] == [3, 4]
+    resumed = _weights(tmp_path)
+    for name, value in _weights(finished).items():
+        torch.testing.assert_close(value, resumed[name], msg=name)
+
+
+def test_a_finished_run_has_nothing_to_do_and_no_other_goes_on_from_it(
+    tiny_volumes: Path, finished: Path
+) -> None:
+    assert list(train_volume_steps(tiny_volumes, finished, TINY)) == []
+    with pytest.raises(CheckpointError, match="same configuration"):
+        next(train_volume_steps(tiny_volumes, finished, replace(TINY, seed=1)))
+
+
+def test_what_is_left_is_enough_to_build_the_network_again(finished: Path) -> None:
+    names = {path.name for path in finished.iterdir()}
+    files = {"checkpoint.pt", "config.json", "curves.csv", "curves.png"}
+    assert names == {*files, "model.safetensors", "network.json", "classes.json"}
+    told = json.loads((finished / "network.json").read_text(encoding="utf-8"))
+    network = BiPVLSeg(BiPVLConfig.from_dict(told["config"]))
+    load_text_encoder(network, TINY)
+    state = _weights(finished)
+    assert [name for name in state if name.startswith("text.")] == []
+    lacking = network.load_state_dict(state, strict=False)
+    assert lacking.unexpected_keys == []
+    assert [key for key in lacking.missing_keys if not key.startswith("text.")] == []
+    assert told["classes"][0]["name"] == "Anterior hippocampus"
+    assert told["classes"][0]["description"].startswith("Anterior hippocampus in an MR")
+
+
+def test_each_part_that_should_learn_has_moved(
+    tiny_volumes: Path, finished: Path, tmp_path: Path
+) -> None:
+    run: Any = train_volume_steps(tiny_volumes, tmp_path, TINY)
+    next(run)
+    next(run)
+    run.close()
+    early = torch.load(tmp_path / CHECKPOINT, weights_only=True)["objective"]
+    late = torch.load(finished / CHECKPOINT, weights_only=True)["objective"]
+    moved = {name for name, x in late.items() if not torch.equal(x, early[name])}
+    assert [name for name in moved if name.startswith("network.text.")] == []
+    for part in ("network.vision.", *(f"network.fusion.{n}." for n in (1, 2, 3, 4))):
+        assert [name for name in moved if name.startswith(part)], part
+    assert {"weights.log_sigma", "network.alignment.to_text.weight"} <= moved
+    assert "network.class_embed.0.weight" in moved
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"text": "none"},
+        {"fused_stages": (4,)},
+        {"global_weight": 0.0, "local_weight": 0.0, "attention": "plain"},
+        {"text_format": "names"},
+        {"text_format": "ambiguous", "text_training": "norms"},
+        {"regions": "1,1+2", "average_decay": 0.0, "precision": "bfloat16"},
+    ],
+    ids=["twin", "late", "unaligned", "names", "ambiguous", "overlapping"],
+)
+def test_the_ablations_are_settings(
+    tiny_volumes: Path, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    run: Any = train_volume_steps(tiny_volumes, tmp_path, replace(TINY, **change))
+    record = next(run)
+    run.close()
+    assert record["loss"] == pytest.approx(record["loss"], nan_ok=False)
+
+
+@pytest.mark.parametrize(
+    ("training", "learning"), [("all", 101), ("norms", 26), ("none", 0)]
+)
+def test_what_of_the_text_encoder_learns(training: str, learning: int) -> None:
+    """MiniLM has 5 tensors of embeddings and 16 of each of 6 layers; 26 of norms."""
+    network = BiPVLSeg(TINY.network(2, 1))
+    load_text_encoder(network, replace(TINY, text_training=training))
+    assert network.text is not None
+    found = [p for p in network.text.parameters() if p.requires_grad]
+    assert len(found) == learning
+
+
+def test_labels_without_a_class_are_told(tiny_volumes: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "one.json"
+    told = {"format": "medvlseg-classes", "version": 1, "classes": [{"title": "A"}]}
+    sheet.write_text(json.dumps(told), encoding="utf-8")
+    config = replace(TINY, sheet=str(sheet))
+    with pytest.raises(DatasetError, match="labels up to 2 and 1 classes"):
+        next(train_volume_steps(tiny_volumes, tmp_path / "run", config))
+    with pytest.raises(DatasetError, match="labels up to 2 and 2 classes"):
+        next(train_volume_steps(tiny_volumes, tmp_path, replace(TINY, regions="1")))
+
+
+def test_fine_tuning_begins_where_another_run_ended(
+    tiny_volumes: Path, finished: Path, tmp_path: Path
+) -> None:
+    """On the same classes with all weights, on others without those of the classes."""
+    same, other = BiPVLSeg(TINY.network(2, 1)), BiPVLSeg(TINY.network(5, 1))
+    assert start_from(same, finished) == []
+    for name, value in _weights(finished).items():
+        assert torch.equal(same.state_dict()[name], value)
+    left_out = start_from(other, finished)
+    assert {name.partition(".")[0] for name in left_out} == {"vision", "class_embed"}
+    assert len(left_out) == 4  # weight and bias of both layers that name classes
+    stem = "vision.network.input_block.conv1.conv.weight"
+    assert torch.equal(other.state_dict()[stem], _weights(finished)[stem])
+    config = replace(TINY, start=str(finished), epochs=1)
+    assert len(list(train_volume_steps(tiny_volumes, tmp_path, config))) == 2
+
+
+def test_a_run_that_cannot_be_begun_with_is_told(
+    finished: Path, tmp_path: Path
+) -> None:
+    network = BiPVLSeg(replace(TINY, heads=1).network(2, 1))
+    with pytest.raises(CheckpointError, match="got another heads"):
+        start_from(network, finished)
+    with pytest.raises(CheckpointError, match="finished run"):
+        start_from(network, tmp_path)
+    (tmp_path / "network.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="cannot read it"):
+        start_from(network, tmp_path)
+
+
+def test_the_rate_falls_along_a_cosine() -> None:
+    config = replace(TINY, learning_rate=1e-4, final_learning_rate=1e-7)
+    rates = [cosine_rate(config, step, 101) for step in (0, 50, 100)]
+    assert rates == pytest.approx([1e-4, (1e-4 + 1e-7) / 2, 1e-7])
+
+
+def test_a_batch_is_shared_out_evenly_or_refused() -> None:
+    assert [list(Processes(rank, 2).rows(4)) for rank in (0, 1)] == [[0, 1], [2, 3]]
+    with pytest.raises(DeviceError, match="a multiple of 2"):
+        Processes(0, 2).rows(3)
+
+
+@pytest.mark.loopback
+def test_two_processes_are_one_with_the_double_batch(
+    tiny_volumes: Path, finished: Path, tmp_path: Path
+) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from tests.core.bipvlseg.conftest import TINY
+from napari_medvlseg.core.training.bipvlseg.run import train_volume_steps
+data, output = Path({str(tiny_volumes)!r}), Path({str(tmp_path)!r})
+for record in train_volume_steps(data, output, TINY):
+    print(record["loss"])
+"""
+    shared = {
+        **os.environ,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29517",
+        "WORLD_SIZE": "2",
+        "TORCHELASTIC_RUN_ID": "test",
+        "GLOO_SOCKET_IFNAME": "lo",
+        "PYTHONPATH": os.pathsep.join(["src", "."]),
+        "OMP_NUM_THREADS": "1",
+    }
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    said = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    alone = torch.load(finished / CHECKPOINT, weights_only=True)["log"]
+    for text in said:
+        losses = [float(line) for line in text.split()]
+        assert losses == pytest.approx([row["loss"] for row in alone], abs=1e-4)
+
+
+def test_the_command_trains_on_volumes(
+    tiny_volumes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = [
+        *("train", "--preset", "hippocampus-3d", "--data", str(tiny_volumes)),
+        *("--output", str(tmp_path / "run"), "--widths", "4,4,4,8,8", "--epochs", "1"),
+        *("--patch", "32,16,16", "--text", "none", "--batch-size", "4"),
+    ]
+    assert main(train) == 0
+    said = capsys.readouterr().out
+    assert "DSC Anterior hippocampus" in said
+    assert "model.safetensors" in said
+    assert main([*train, "--side-weight", "2"]) == 2
+    assert "--side-weight means nothing to --preset hippocampus-3d" in _err(capsys)
+    assert main([*train, "--vision", "resnet"]) == 2
+    assert "vision must be one of" in _err(capsys)
+    compact = ["train", "--data", str(tiny_volumes), "--output", str(tmp_path)]
+    assert main([*compact, "--window=-100,1.5"]) == 2
+    assert "--window means nothing to --preset compact" in _err(capsys)
+
+
+def _err(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().err
