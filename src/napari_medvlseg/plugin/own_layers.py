@@ -130,9 +130,10 @@ def _vectors_kept(layer: Vectors) -> tuple[Arrays, dict[str, Any]]:
 def _tracks_kept(layer: Tracks) -> tuple[Arrays, dict[str, Any]]:
     """Keep tracks and what they come from."""
     look = _plain(layer, (*_TRACKS, "color_by"))
+    graph: Any = layer.graph
     look["graph"] = [
         [int(child), [int(parent) for parent in np.atleast_1d(parents)]]
-        for child, parents in layer.graph.items()
+        for child, parents in graph.items()
     ]
     look["colormap"] = str(layer.colormap)
     return {"data": np.asarray(layer.data)}, look
@@ -144,7 +145,8 @@ def _surface_kept(layer: Surface) -> tuple[Arrays, dict[str, Any]]:
     painted = {name: getattr(layer, name) for name in _SURFACE_PARTS}
     arrays |= {name: part for name, part in painted.items() if part is not None}
     look = _plain(layer, _SURFACE)
-    look["contrast_limits"] = [float(end) for end in layer.contrast_limits]
+    limits: Any = layer.contrast_limits
+    look["contrast_limits"] = [float(end) for end in limits]
     look["colormap"] = str(layer.colormap.name)
     return {name: np.asarray(array) for name, array in arrays.items()}, look
 

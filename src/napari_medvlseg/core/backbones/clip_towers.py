@@ -80,7 +80,7 @@ class OpenClipVision(VisionTransformer):  # type: ignore[misc]  # open_clip has 
         -------
         (B, T, E)
         """
-        block = self.transformer.resblocks[-1]
+        block: Any = self.transformer.resblocks[-1]
         attention, width = block.attn, tokens.shape[-1]
         value = functional.linear(
             block.ln_1(tokens),

@@ -235,7 +235,7 @@ class StagedUNetPlusPlus(nn.Module):
         return logits
 
 
-_BUILDERS: dict[str, Callable[[BiPVLConfig], StagedVision]] = {
+_BUILDERS: dict[str, Callable[[BiPVLConfig], Any]] = {
     "swin-unetr": StagedSwinUNETR,
     "swin-unetr-v2": StagedSwinUNETR,
     "unetr": StagedUNETR,
@@ -246,7 +246,8 @@ _BUILDERS: dict[str, Callable[[BiPVLConfig], StagedVision]] = {
 
 def build_vision(config: BiPVLConfig) -> StagedVision:
     """Return the vision model of a configuration, which is a module too."""
-    return _BUILDERS[config.vision](config)
+    built: StagedVision = _BUILDERS[config.vision](config)
+    return built
 
 
 def _kernel(into: Sequence[int], out_of: Sequence[int]) -> list[int]:
