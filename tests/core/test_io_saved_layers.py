@@ -58,7 +58,7 @@ def test_damaged_layers_are_told(folder: Path, damage: str) -> None:
         path.unlink()
     else:
         told = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        told["layers"][0]["kind"] = "surface"
+        told["layers"][0]["kind"] = "image"
         (folder / FILE).write_text(json.dumps(told), encoding="utf-8")
     with pytest.raises(UnsupportedFormatError, match="whole session"):
         load_workspace(folder)
