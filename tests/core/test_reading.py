@@ -67,6 +67,9 @@ def test_what_was_not_taught_is_said_and_asked_as_typed(
     "prompt",
     [
         *("polyp", "Two polyps?", "tumor", "a suspicious lesion", "cyst"),
+        *("a large cancer", "a small bright growth", "mass", "two masses"),
+        "a large cancer in the contrast-enhanced brain MRI image",
+        "one suspicious mass in the chest X-ray image",
         "malignant tumour in the upper left of the breast",
         "Two oval regular tumors at the top, center in the breast ultrasound image.",
         "The breast scan reveals a malignant lesion in the center quadrant.",

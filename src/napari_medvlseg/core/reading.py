@@ -34,6 +34,14 @@ _TELLING = frozenset(
     ("is", "are", "was", "shows", "show", "reveals", "indicate", "detected", "presence")
 )
 """Words of a sentence, which is no name."""
+_QUALIFIERS = frozenset(
+    (
+        *("large", "small", "medium", "big", "tiny", "huge", "round", "oval", "dark"),
+        *("irregular", "regular", "suspicious", "abnormal", "benign", "malignant"),
+        *("bright", "solid", "possible", "visible", "single", "focal"),
+    )
+)
+"""Words that tell of a finding, but not in which organ it is."""
 _ASKING = (
     r"please|can you|could you|segment|find|show(?: me)?|mark|outline(?: of)?|detect"
     r"|delineate|locate|highlight|look for|where(?: is| are|'s)|is there|are there"
@@ -113,10 +121,11 @@ class NameReader:
         """Whether the model can be asked as typed, or better is."""
         words = _words(name)
         vague = _vague(self._book, name)
-        described = any(kind in prompt.lower() for kind in self._card.modalities)
+        text = prompt.lower()
+        described = any(kind.lower() in text for kind in self._card.modalities)
         return (
             self._card.concept_of(prompt) is not None
-            or vague == words
+            or vague == [word for word in words if word not in _QUALIFIERS]
             or bool(vague and described)
             or len(words) > LONGEST
             or bool(_TELLING & set(words))
@@ -145,8 +154,12 @@ def _words(name: str) -> list[str]:
 
 def _vague(book: NameBook | None, name: str) -> list[str]:
     """Return the words of a name that do not tell in which organ it is."""
-    words = book.vague if book is not None else ()
-    return [word for word in _words(name) if word.removesuffix("s") in words]
+    known = book.vague if book is not None else frozenset()
+    return [
+        word
+        for word in _words(name)
+        if not known.isdisjoint((word, word.removesuffix("s"), word.removesuffix("es")))
+    ]
 
 
 def _exchanged(prompt: str, span: tuple[int, int], name: str) -> str:
