@@ -46,8 +46,9 @@ def run_train(options: argparse.Namespace) -> int:
     _refuse_foreign(options, TrainConfig)
     config = config_from(TrainConfig, options)
     find_sets(options.data)  # a wrong folder is told before torch is imported
+    from napari_medvlseg.core.training.checkpoint import remove_partial
     from napari_medvlseg.core.training.export import export_bundle
-    from napari_medvlseg.core.training.run import remove_partial, train_steps
+    from napari_medvlseg.core.training.run import train_steps
 
     try:
         _tell(train_steps(options.data, options.output, config))
@@ -68,7 +69,7 @@ def _train_on_volumes(options: argparse.Namespace) -> int:
     volume_cases(options.data, "train")  # a wrong folder is told first
     from napari_medvlseg.core.training.bipvlseg.run import train_volume_steps
     from napari_medvlseg.core.training.bipvlseg.start import WEIGHTS
-    from napari_medvlseg.core.training.run import remove_partial
+    from napari_medvlseg.core.training.checkpoint import remove_partial
 
     try:
         _tell(train_volume_steps(options.data, options.output, config))

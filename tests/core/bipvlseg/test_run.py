@@ -21,7 +21,7 @@ from napari_medvlseg.core.training.bipvlseg.objective import load_text_encoder
 from napari_medvlseg.core.training.bipvlseg.processes import Processes
 from napari_medvlseg.core.training.bipvlseg.run import cosine_rate, train_volume_steps
 from napari_medvlseg.core.training.bipvlseg.start import start_from
-from napari_medvlseg.core.training.run import CHECKPOINT
+from napari_medvlseg.core.training.checkpoint import CHECKPOINT
 from tests.core.bipvlseg.conftest import TINY
 
 if TYPE_CHECKING:

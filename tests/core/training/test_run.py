@@ -18,9 +18,10 @@ from napari_medvlseg.core.errors import CheckpointError, DatasetError, DeviceErr
 from napari_medvlseg.core.models.build import build_network
 from napari_medvlseg.core.models.compact import Compact, CompactOutput, Pyramid
 from napari_medvlseg.core.training import run
+from napari_medvlseg.core.training.checkpoint import CHECKPOINT
 from napari_medvlseg.core.training.config import TrainConfig
 from napari_medvlseg.core.training.export import Blend, export_bundle
-from napari_medvlseg.core.training.run import CHECKPOINT, train_steps
+from napari_medvlseg.core.training.run import train_steps
 from napari_medvlseg.core.training.samples import epoch_order, load_samples
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from napari_medvlseg.core.models.compact import Compact, CompactConfig
 from napari_medvlseg.core.name_book import NAMES, NameBook
 from napari_medvlseg.core.targets import TARGETS
 from napari_medvlseg.core.training.card import card_markdown
-from napari_medvlseg.core.training.run import CHECKPOINT
+from napari_medvlseg.core.training.checkpoint import CHECKPOINT
 from napari_medvlseg.core.training.samples import INPUT_SIZE, TILED
 from napari_medvlseg.core.training.vocabulary import (
     SYNONYMS,

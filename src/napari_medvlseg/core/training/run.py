@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
-import os
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -18,11 +16,12 @@ from napari_medvlseg.core.backbones.efficientnet import load_imagenet_weights
 from napari_medvlseg.core.backbones.minilm import MiniLM, find_minilm
 from napari_medvlseg.core.bundle import model_card
 from napari_medvlseg.core.datasets import find_sets, splits_of
-from napari_medvlseg.core.errors import CheckpointError, DatasetError
+from napari_medvlseg.core.errors import DatasetError
 from napari_medvlseg.core.models.build import build_network
 from napari_medvlseg.core.models.compact import Compact, CompactConfig
 from napari_medvlseg.core.models.probabilistic_attention import zero_noise
 from napari_medvlseg.core.predictor import choose_device
+from napari_medvlseg.core.training.checkpoint import read_checkpoint, write_checkpoint
 from napari_medvlseg.core.training.depth import leave_out_blocks
 from napari_medvlseg.core.training.fold import depthwise_in_float32, fold_statistics
 from napari_medvlseg.core.training.log import TrainingLog
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
     from napari_medvlseg.core.training.config import TrainConfig
     from napari_medvlseg.core.training.samples import Batch, Plan
 
-CHECKPOINT = "checkpoint.pt"
 SAVE_EVERY = 50
 """Steps between checkpoints."""
 VALIDATION_CASES = 40
@@ -245,7 +243,6 @@ class _Run:
     def save(self) -> None:
         """Write the whole state beside the old one, then put it in its place."""
         state = {
-            "config": self.config.to_dict(),
             "step": self.step,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
@@ -253,25 +250,14 @@ class _Run:
             "schedule": self.schedule.state_dict(),
             "log": self.log.rows,
         }
-        partial = self.output / f"{CHECKPOINT}.partial"
-        torch.save(state, partial)
-        partial.replace(self.output / CHECKPOINT)
-        text = json.dumps(self.config.to_dict(), indent=2)
-        (self.output / "config.json").write_text(text, encoding="utf-8")
+        write_checkpoint(self.output, self.config.to_dict(), state)
         self.log.write()
 
     def resume(self) -> None:
         """Go on from the last checkpoint, if there is one."""
-        path = self.output / CHECKPOINT
-        if not path.is_file():
+        state = read_checkpoint(self.output, self.config.to_dict(), self.device)
+        if state is None:
             return
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        if state["config"] != self.config.to_dict():
-            msg = (
-                f"{path}: expected a run of the same configuration, got another; "
-                "choose a new --output or the settings in its config.json"
-            )
-            raise CheckpointError(msg)
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -365,10 +351,3 @@ def _train_mode(model: Compact) -> None:
 def _weights_of(bundle: str) -> dict[str, Tensor]:
     """Return the weights of a bundle."""
     return build_network(model_card(bundle)).state_dict()
-
-
-def remove_partial(output: Path) -> None:
-    """Delete a checkpoint that was being written when the run was stopped."""
-    partial = output / f"{CHECKPOINT}.partial"
-    if partial.exists():
-        os.remove(partial)  # noqa: PTH107

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from napari_medvlseg.core.errors import CheckpointError, DatasetError
+from napari_medvlseg.core.errors import DatasetError
 from napari_medvlseg.core.io.class_sheet import find_sheet, write_class_sheet
 from napari_medvlseg.core.models.bipvlseg.config import NO_TEXT
 from napari_medvlseg.core.models.bipvlseg.network import BiPVLSeg
@@ -32,9 +32,10 @@ from napari_medvlseg.core.training.bipvlseg.objective import (
 from napari_medvlseg.core.training.bipvlseg.processes import Processes
 from napari_medvlseg.core.training.bipvlseg.start import NETWORK, WEIGHTS, start_from
 from napari_medvlseg.core.training.bipvlseg.validate import class_dsc
+from napari_medvlseg.core.training.checkpoint import read_checkpoint, write_checkpoint
 from napari_medvlseg.core.training.log import TrainingLog
 from napari_medvlseg.core.training.plans import step_seed
-from napari_medvlseg.core.training.run import CHECKPOINT, Record
+from napari_medvlseg.core.training.run import Record
 from napari_medvlseg.core.volume_sets import label_names, volume_cases
 
 if TYPE_CHECKING:
@@ -236,32 +237,20 @@ class _Run:
     def _write_checkpoint(self) -> None:
         """Write what `resume` needs, and the curves."""
         state = {
-            "config": self.config.to_dict(),
             "step": self.step,
             "objective": self.objective.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "log": self.log.rows,
         }
-        partial = self.output / f"{CHECKPOINT}.partial"
-        torch.save(state, partial)
-        partial.replace(self.output / CHECKPOINT)
-        text = json.dumps(self.config.to_dict(), indent=2)
-        (self.output / "config.json").write_text(text, encoding="utf-8")
+        write_checkpoint(self.output, self.config.to_dict(), state)
         self.log.write()
 
     def resume(self) -> None:
         """Go on from the last checkpoint, if there is one."""
-        path = self.output / CHECKPOINT
-        if not path.is_file():
+        state = read_checkpoint(self.output, self.config.to_dict(), self.device)
+        if state is None:
             return
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        if state["config"] != self.config.to_dict():
-            msg = (
-                f"{path}: expected a run of the same configuration, got another; "
-                "choose a new --output or the settings in its config.json"
-            )
-            raise CheckpointError(msg)
         self.objective.load_state_dict(state["objective"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
