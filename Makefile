@@ -26,8 +26,10 @@ help: ## Say what can be made
 demo: $(RUN_READY) ## Open napari on a real image with a prompt segmented
 	$(ANY_SCREEN) $(BIN)/python -m napari_medvlseg.plugin.demo $(if $(ANY_SCREEN),--headless demo-output)
 
+# A process a core, at most four, each with one thread; a file's tests stay together.
 test: $(DEV_READY) ## Run the tests (PYTEST_ARGS='-m "not slow"' for the quick ones)
-	$(VIRTUAL_SCREEN) $(BIN)/python -m pytest --cov --cov-report= $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(VIRTUAL_SCREEN) $(BIN)/python -m pytest --cov --cov-report= \
+	  -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 check: $(DEV_READY) wheel-check ## Run the machine checks, after make test
 	$(BIN)/ruff check
