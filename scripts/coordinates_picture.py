@@ -108,7 +108,7 @@ def _draw_patient(panel: Axes, values: Array, affine: Array) -> None:
         end = (x0 + step[0], y0 + step[1])
         panel.annotate("", end, (x0, y0), arrowprops=arrow)
         beyond = (x0 + 1.1 * step[0], y0 + 1.1 * step[1])
-        panel.annotate(name, beyond, color=RED, fontsize=8)
+        panel.annotate(name, beyond, color=RED, fontsize=8, ha="center")
     panel.invert_xaxis()  # as radiologists look: the patient's right is on the left
     panel.set_aspect("equal")
     panel.set_title("2  the patient, RAS+")

@@ -25,12 +25,15 @@ def run_evaluate(options: argparse.Namespace) -> int:
     """Measure a model on data sets, one table row a set and target."""
     from napari_medvlseg.core.bundle import model_card
     from napari_medvlseg.core.datasets import list_cases
+    from napari_medvlseg.core.io.write import check_file, write_text
 
     config = segment_config(options)
     sets = {
         root: list_cases(root, options.split, options.prompts) for root in options.data
     }
     model_card(options.model)  # a wrong name is told before torch is imported
+    if options.json is not None:
+        check_file(options.json)
     from napari_medvlseg.core.evaluate import join_sets
     from napari_medvlseg.core.predictor import Predictor
 
@@ -48,8 +51,6 @@ def run_evaluate(options: argparse.Namespace) -> int:
         table_rows(summaries, joined),
     )
     if options.json is not None:
-        from napari_medvlseg.core.io.write import write_text
-
         text = json.dumps(joined, indent=2, ensure_ascii=False, allow_nan=False)
         write_text(options.json, text + "\n")
     return 0
@@ -59,8 +60,12 @@ def run_caption(options: argparse.Namespace) -> int:
     """Write prompts from masks: of one image, or of a split of a data set."""
     if options.data is not None:
         return _caption_set(options)
-    if options.image is None or options.mask is None or not options.class_name:
+    class_name = (options.class_name or "").strip()
+    if options.image is None or options.mask is None or not class_name:
         msg = "expected IMAGE MASK --class NAME, or --data DIR/SET; got neither"
+        raise UsageError(msg)
+    if options.output is not None:
+        msg = "--output belongs to --data; a single caption is printed: leave it out"
         raise UsageError(msg)
     from napari_medvlseg.core.captions import caption_case
     from napari_medvlseg.core.errors import ImageError
@@ -69,16 +74,19 @@ def run_caption(options: argparse.Namespace) -> int:
 
     info = TargetInfo(
         name="target",
-        class_name=options.class_name,
-        plural=options.plural or f"{options.class_name}s",
+        class_name=class_name,
+        plural=options.plural or f"{class_name}s",
         modality=options.modality,
     )
     image, label = read(options.image), read(options.mask)
+    if image.ndim != 2:
+        msg = f"{options.image}: expected a picture to caption, got a volume; name one"
+        raise ImageError(msg)
     reference = reference_mask("", "", label.voxels)
-    if reference.shape != image.spatial_shape or image.ndim != 2:
+    if label.ndim != 2 or reference.shape != image.spatial_shape:
         msg = (
-            f"{options.mask}: expected a mask of a picture's shape "
-            f"{image.spatial_shape}, got {reference.shape}"
+            f"{options.mask}: expected a mask of the picture's shape "
+            f"{image.spatial_shape}, got {label.spatial_shape}; name its own mask"
         )
         raise ImageError(msg)
     say(

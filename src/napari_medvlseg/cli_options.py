@@ -130,8 +130,8 @@ def config_from(config: type[T], options: argparse.Namespace) -> T:
         return config(**given)
     except ValueError as error:
         text = str(error)
-        for name, flag in FLAGS.items():
-            text = text.replace(name, flag)
+        for name in names:
+            text = text.replace(name, FLAGS.get(name, name).replace("_", "-"))
         raise UsageError(text) from error
 
 
@@ -164,8 +164,24 @@ def default_of(field: Field[Any]) -> Any:
 
 
 def path_of(text: str) -> Path:
-    """Read a path."""
-    return Path(text).expanduser()
+    """Read a path.
+
+    Raises
+    ------
+    UsageError
+        If it is empty, or the system says that nothing can have that name.
+    """
+    if not text:
+        msg = "expected a path, got an empty one; name a file or folder"
+        raise UsageError(msg)
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        msg = f"{text}: expected a path that can be used ({reason}); choose another"
+        raise UsageError(msg) from error
+    return path
 
 
 def _in_words(docstring: str, config: type[Any]) -> str:

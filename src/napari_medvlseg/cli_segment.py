@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     from napari_medvlseg.core.bundle import model_card
     from napari_medvlseg.core.io.inputs import expand, result_stems
     from napari_medvlseg.core.io.read import check_readable
-    from napari_medvlseg.core.io.write import check_writable, refuse_earlier
+    from napari_medvlseg.core.io.write import check_output
     from napari_medvlseg.core.types import Prompt
 
     config = segment_config(options)
@@ -49,9 +49,7 @@ def run(options: argparse.Namespace) -> int:
     model_card(options.model)  # a wrong name is told before torch is imported
     if len(paths) == 1:
         check_readable(paths[0])
-    for stem in () if options.overwrite else jobs.values():
-        refuse_earlier(output, stem)
-    check_writable(output)
+    check_output(output, jobs, overwrite=options.overwrite)
     _logger.info("loading %s", options.model)
     from napari_medvlseg.core.predictor import Predictor
 

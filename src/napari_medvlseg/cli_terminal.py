@@ -88,7 +88,12 @@ def progress(
         def move(done: int, total: int, label: str) -> None:
             bar.update(task, completed=done, total=total, description=label)
 
-        yield move
+        try:
+            yield move
+        except BaseException:
+            if not bar.tasks[task].completed:  # what went wrong is told in one line
+                bar.update(task, visible=False)
+            raise
 
 
 @contextmanager

@@ -39,6 +39,9 @@ def add_preset_flags(parser: argparse.ArgumentParser) -> None:
 
 def run_train(options: argparse.Namespace) -> int:
     """Train, going on where an earlier run in the same folder stopped."""
+    from napari_medvlseg.core.io.write import check_writable
+
+    check_writable(options.output)
     if options.preset in PRESETS_3D:
         return _train_on_volumes(options)
     from napari_medvlseg.core.datasets import find_sets

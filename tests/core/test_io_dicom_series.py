@@ -121,6 +121,21 @@ def test_a_damaged_file_of_a_folder_is_passed_over_with_a_warning(
     assert "bad.dcm" in caplog.text
 
 
+def test_a_series_with_a_damaged_header_does_not_hide_the_others(
+    tmp_path: Path, write_dicom: WriteDicom, caplog: pytest.LogCaptureFixture
+) -> None:
+    series(write_dicom, tmp_path, 4, 2)
+    series(write_dicom, tmp_path, 5, 2, ImagePositionPatient=[0, 0])
+    whole, damaged = list_series(tmp_path)
+    assert "5-0: cannot be read as DICOM" in caplog.text
+    assert (whole.shape, whole.spacing_mm is None) == ((7, 5, 2), False)
+    assert (damaged.shape, damaged.spacing_mm) == ((2, 5, 7), None)
+    assert damaged.is_stacked
+    assert read(tmp_path, series="4").spatial_shape == (7, 5, 2)
+    with pytest.raises(UnsupportedFormatError, match="5-0: cannot be read as DICOM"):
+        read(tmp_path, series="5")
+
+
 def test_pictures_of_one_series_without_places_are_read_one_by_one(
     tmp_path: Path, write_dicom: WriteDicom
 ) -> None:

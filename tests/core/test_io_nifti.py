@@ -34,6 +34,23 @@ def test_a_volume_keeps_its_dtype_order_and_geometry(
     assert image.spacing_mm == pytest.approx(np.linalg.norm(OBLIQUE[:3, :3], axis=0))
 
 
+def test_flaws_of_a_header_are_told_once_and_with_the_files_name(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.nii"
+    nib.save(nib.Nifti1Image(np.zeros((2, 3, 4), np.uint8), None), path)
+    whole = path.read_bytes()
+    negative = np.array([-2], np.float32).tobytes()
+    path.write_bytes(whole[:80] + negative + whole[84:])  # the size of a voxel
+    assert read(path).spacing_mm == pytest.approx((2, 1, 1))
+    (record,) = [one for one in caplog.records if one.name.startswith("napari_medvl")]
+    assert record.getMessage().startswith(f"{path}: flaw in the header: pixdim[1,2,3]")
+    path.write_bytes(whole[:70] + b"xx" + whole[72:])  # the kind of number
+    with pytest.raises(UnsupportedFormatError, match="data code 30840"):
+        read(path)
+    assert capfd.readouterr().err == ""
+
+
 def test_scaled_voxels_are_read_in_their_own_unit(tmp_path: Path) -> None:
     nifti = nib.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.eye(4))
     nifti.header.set_slope_inter(0.5, -10)

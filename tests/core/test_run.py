@@ -12,6 +12,7 @@ import pytest
 from scipy.ndimage import gaussian_filter1d
 
 from napari_medvlseg import segment
+from napari_medvlseg.core import run
 from napari_medvlseg.core.config import SegmentConfig
 from napari_medvlseg.core.io.kept import KeptSlices
 from napari_medvlseg.core.pipeline import segment_steps
@@ -100,6 +101,31 @@ def test_going_on_gives_what_the_uninterrupted_run_gives(
     assert_same(seen[-1][2], whole)
     assert seen[-1][2].provenance["resumed_slices"] == 2
     assert again.count == 5
+
+
+@pytest.mark.parametrize(("slices", "encoded"), [(3, 0), (5, 5)])
+def test_features_are_kept_only_of_volumes_that_a_next_prompt_finds_whole(
+    predictor: Predictor,
+    scan: Image,
+    slices: int,
+    encoded: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run, "REMEMBERED_PICTURES", 4)
+    predictor.forget()
+    image = dataclasses.replace(scan, voxels=scan.voxels[:slices])
+    segment(image, PROMPTS[0], predictor, num_samples=1, tiling="whole")
+    assert len(predictor._pyramids) == slices - encoded
+    seen: list[Any] = []
+    encode = predictor.network.encode_image
+
+    def counted(pixels: Any) -> Any:
+        seen.append(pixels)
+        return encode(pixels)
+
+    monkeypatch.setattr(predictor.network, "encode_image", counted)
+    segment(image, PROMPTS[1], predictor, num_samples=1, tiling="whole")
+    assert len(seen) == encoded
 
 
 def test_a_run_that_only_was_not_written_is_there_at_once(

@@ -90,6 +90,24 @@ def test_less_than_the_smallest_foreground_is_absent() -> None:
     assert _segmentation(probability, min_foreground=0.05).present == (True,)
 
 
+@pytest.mark.parametrize("slice_axis", [None, 0, 1, 2])
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_a_prompt_is_present_exactly_where_its_mask_is_not_empty(
+    *, slice_axis: int | None, exclusive: bool
+) -> None:
+    rng = np.random.default_rng(1)
+    seen = set()
+    for _ in range(40):
+        probability = rng.random((2, 3, 4, 5)) ** 8
+        labels = (rng.random((3, 4, 5)) > 0.97).astype(np.uint8)
+        result = _segmentation(
+            probability, labels=labels, slice_axis=slice_axis, exclusive=exclusive
+        )
+        assert result.present == tuple(mask.any() for mask in result.masks)
+        seen |= set(result.present)
+    assert seen == {True, False}
+
+
 def test_doubt_is_the_entropy_of_a_pixel_that_is_expected_to_belong() -> None:
     probability = np.zeros((2, 4, 5))
     probability[0, :2] = 0.5  # five pixels are expected

@@ -34,6 +34,7 @@ TURNED = [
     for signs in product((1, -1), repeat=3)
 ]
 """All 48 axis orders and flips."""
+DTYPES = ("u1", "i2", "u2", "i4", "f4", "f8")
 
 
 def numbered(*shape: int, dtype: str = "i2") -> np.ndarray[Any, Any]:
@@ -68,32 +69,56 @@ def ras(affine: Any, index: Any) -> Any:
     return (affine @ [*index, *[0] * (3 - len(index)), 1])[:3]
 
 
+def ras_of(affine: Any, indices: Any) -> Any:
+    """Return the places of many voxels, (N, 2 or 3)."""
+    return indices @ affine[:3, : indices.shape[1]].T + affine[:3, 3]
+
+
 def file_index(value: int) -> tuple[int, ...]:
     """Return where `numbered` has a value."""
     return tuple(int(i) for i in np.unravel_index(value, SHAPE))
 
 
+def image_data(opened: Opened) -> tuple[Any, dict[str, Any]]:
+    voxels, choices, kind = to_layer_data(opened, Path("folder") / "image.nii")
+    assert kind == "image"
+    return voxels, choices
+
+
 @pytest.mark.parametrize("turn", TURNED)
 def test_every_voxel_lies_where_the_file_says_however_it_is_stored(turn: Any) -> None:
+    """That napari places voxels by scale and translate so is the next test's."""
     opened = opened_at(turned_affine(turn))
-    layer = layer_of(opened)
-    assert np.shares_memory(layer.data, opened.voxels)
-    for index in np.ndindex(layer.data.shape):
-        wanted = ras(opened.affine, file_index(int(layer.data[index])))
-        found = (TURN @ [*layer.data_to_world(index), 1])[:3]
-        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
-    assert (layer.scale > 0).all()  # other plugins know only scale and translate
-    np.testing.assert_array_equal(layer.affine.affine_matrix, np.eye(4))
-    walked = layer.metadata[KEY]["slice_axis"]
-    assert layer.data.shape[walked] == opened.spatial_shape[opened.slice_axis]
+    voxels, choices = image_data(opened)
+    assert np.shares_memory(voxels, opened.voxels)
+    assert "affine" not in choices  # other plugins know only scale and translate
+    assert (choices["scale"] > 0).all()
+    index = np.indices(voxels.shape).reshape(3, -1).T
+    world = index * choices["scale"] + choices["translate"]
+    stored = np.stack(np.unravel_index(voxels.ravel(), SHAPE), axis=-1)
+    np.testing.assert_allclose(
+        world @ TURN[:3, :3].T, ras_of(opened.affine, stored), rtol=0, atol=1e-6
+    )
+    walked = choices["metadata"][KEY]["slice_axis"]
+    assert voxels.shape[walked] == opened.spatial_shape[opened.slice_axis]
 
 
-@pytest.mark.parametrize("turn", TURNED[::5])
-@pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "i4", "f4", "f8"])
-def test_an_oblique_volume_lies_where_the_file_says(turn: Any, dtype: str) -> None:
-    affine = OBLIQUE @ np.block([[turn, np.zeros((3, 1))], [0, 0, 0, 1]])
+@pytest.mark.parametrize(
+    ("turn", "is_oblique", "dtype"),
+    [
+        *((turn, True, DTYPES[k % 6]) for k, turn in enumerate(TURNED[::5])),
+        *((turn, False, "i2") for turn in TURNED[::9]),
+    ],
+)
+def test_napari_shows_a_volume_where_the_file_says(
+    turn: Any, dtype: str, *, is_oblique: bool
+) -> None:
+    affine = turned_affine(turn)
+    if is_oblique:
+        affine = OBLIQUE @ np.block([[turn, np.zeros((3, 1))], [0, 0, 0, 1]])
     layer = layer_of(opened_at(affine, voxels=numbered(*SHAPE, dtype=dtype)))
     assert layer.data.dtype == np.dtype(dtype)
+    assert np.array_equal(layer.affine.affine_matrix, np.eye(4)) == (not is_oblique)
     for index in ((0, 0, 0), (1, 2, 1), tuple(s - 1 for s in layer.data.shape)):
         wanted = ras(affine, file_index(int(layer.data[index])))
         found = (TURN @ [*layer.data_to_world(index), 1])[:3]
@@ -129,23 +154,29 @@ def test_what_is_cut_keeps_the_files_affine(turn: Any, *, whole: bool) -> None:
 @pytest.mark.parametrize("turn", TURNED)
 def test_a_picture_stands_upright_and_lies_in_the_body(turn: Any) -> None:
     opened = opened_at(turned_affine(turn), voxels=numbered(4, 5))
-    layer = layer_of(opened)
-    assert layer.ndim == 2
-    assert np.shares_memory(layer.data, opened.voxels)
-    assert tuple(layer.axis_labels) == ("row", "column")
-    affine = np.array(layer.metadata[KEY]["affine"])
+    voxels, choices = image_data(opened)
+    assert np.shares_memory(voxels, opened.voxels)
+    assert choices["axis_labels"] == ("row", "column")
+    affine = np.array(choices["metadata"][KEY]["affine"])
     lengths = np.linalg.norm(affine[:3, :2], axis=0)
-    np.testing.assert_allclose(layer.scale, lengths)
-    for index in np.ndindex(layer.data.shape):
-        stored = np.unravel_index(int(layer.data[index]), (4, 5))
-        np.testing.assert_allclose(
-            ras(affine, index), ras(opened.affine, stored), rtol=0, atol=1e-9
-        )
+    np.testing.assert_allclose(choices["scale"], lengths)
+    index = np.indices(voxels.shape).reshape(2, -1).T
+    stored = np.stack(np.unravel_index(voxels.ravel(), (4, 5)), axis=-1)
+    np.testing.assert_allclose(
+        ras_of(affine, index), ras_of(opened.affine, stored), rtol=0, atol=1e-9
+    )
     down, right = (TURN @ affine)[:3, :2].T
     assert down.max() > 1e-9 > -down.min()  # to the feet or the back
     assert right.max() > 1e-9 > -right.min()  # to the patient's left, or the back
     assert down.argmax() < right.argmax()
+
+
+@pytest.mark.parametrize("turn", TURNED[::9])
+def test_what_is_cut_of_a_picture_keeps_its_place(turn: Any) -> None:
+    layer = layer_of(opened_at(turned_affine(turn), voxels=numbered(4, 5)))
+    assert layer.ndim == 2
     image = cut_layer(layer, dims_at(layer, (0, 0)), whole=False).read()
+    affine = np.array(layer.metadata[KEY]["affine"])
     np.testing.assert_allclose(image.affine, affine, rtol=0, atol=1e-6)
 
 

@@ -15,6 +15,7 @@ from napari.components import ViewerModel
 from napari.utils.colormaps import ensure_colormap
 
 from napari_medvlseg.core.config import SegmentConfig
+from napari_medvlseg.core.errors import ImageError
 from napari_medvlseg.plugin.frame import LayerFrame
 from napari_medvlseg.plugin.layer_space import KEY, patient_affine, to_world
 from napari_medvlseg.plugin.layers import cut_layer
@@ -41,6 +42,17 @@ def run(viewer: Any, layer: Any, *, whole: bool, **choices: Any) -> Result:
     shown = result.show(cut.paste(step.snapshot()), KINDS, complete=True)
     deque(shown, maxlen=0)
     return result
+
+
+def test_of_a_slide_larger_than_the_memory_a_region_is_asked_for() -> None:
+    levels = [da.zeros((size, size), "u1", chunks=1000) for size in (40_000, 100)]
+    viewer = ViewerModel()
+    layer = viewer.add_image(levels, multiscale=True, contrast_limits=(0, 9))
+    with pytest.raises(ImageError, match="got 40,000 x 40,000; draw a region"):
+        cut_layer(layer, viewer.dims, whole=False)
+    region = viewer.add_shapes([[[70, 80], [70, 95], [75, 95], [75, 80]]])
+    cut = cut_layer(layer, viewer.dims, whole=False, region=region)
+    assert cut.read().spatial_shape == (6, 16)
 
 
 def noise(shape: tuple[int, ...]) -> npt.NDArray[np.float64]:

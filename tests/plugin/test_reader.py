@@ -220,6 +220,25 @@ def test_the_sentence_is_shown_where_napari_would_hide_it(
     assert "may be damaged" in str(record.message)
 
 
+def test_a_tilted_gantry_is_told_where_there_is_a_window(
+    tmp_path: Path, write_dicom: WriteDicom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_series(write_dicom, tmp_path, 2)
+    tilted = {"SeriesInstanceUID": "1.2.9", "SeriesNumber": 9}
+    for k in range(2):
+        place = {"ImagePositionPatient": [0.0, 1.0 * k, 2.0 * k], **tilted}
+        write_series(write_dicom, tmp_path / str(k), 1, **place)
+        (tmp_path / str(k) / "9_0.dcm").rename(tmp_path / f"9_{k}.dcm")
+    notification_manager.records.clear()
+    read_layers(str(tmp_path))
+    assert notification_manager.records == []
+    monkeypatch.setattr(reader_module, "_has_window", lambda: True)
+    with reader_module.only_series([3, 9]):
+        assert len(read_layers(str(tmp_path))) == 2
+    (record,) = notification_manager.records
+    assert record.message.startswith("CT series 9: the gantry was tilted by 26.57 deg")
+
+
 @pytest.mark.usefixtures("qtbot")
 def test_with_a_window_the_user_chooses_and_may_cancel(
     tmp_path: Path,

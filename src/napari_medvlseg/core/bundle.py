@@ -171,17 +171,25 @@ def model_card(model: str) -> ModelCard:
         If there is no such model, or its card is damaged.
     """
     for root in _roots():
-        if model and Path(model).name == model and (root / model / CONFIG).is_file():
+        if model and Path(model).name == model and _is_file(root / model / CONFIG):
             return read_card(root / model)
-    if (Path(model) / CONFIG).is_file():
+    if _is_file(Path(model) / CONFIG):
         return read_card(Path(model))
     known = ", ".join(card.model_id for card in list_models()) or "none"
     msg = f"expected a model id ({known}) or the folder of a bundle, got {model!r}"
     if released(model) is not None:
         msg += f"; install it with: medvlseg models fetch {model}"
-    elif Path(model).is_file():
+    elif _is_file(Path(model)):
         msg += f"; install it with: medvlseg models import {model}"
     raise CheckpointError(msg)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is a file; there is none where nothing can have that name."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def card_text(model: str) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from napari_medvlseg.core.postprocess import to_labels
+from napari_medvlseg.core.postprocess import no_labels, to_labels
 from napari_medvlseg.core.uncertainty import (
     MAX_BINARY_ENTROPY,
     binary_entropy,
@@ -39,13 +39,12 @@ class Maps:
     ) -> None:
         self._threshold = threshold
         self._min_foreground = min_foreground
+        # Not zeros_like, which writes: of a volume what is not reached takes no memory.
         self.probability: Map = np.zeros((prompts, *shape), np.float32)
-        self.predictive_entropy: Map = np.zeros_like(self.probability)
-        self.expected_entropy: Map = np.zeros_like(self.probability)
-        self.mutual_information: Map = np.zeros_like(self.probability)
-        self.labels: npt.NDArray[np.integer[Any]] = to_labels(
-            self.probability, threshold
-        )
+        self.predictive_entropy: Map = np.zeros((prompts, *shape), np.float32)
+        self.expected_entropy: Map = np.zeros((prompts, *shape), np.float32)
+        self.mutual_information: Map = np.zeros((prompts, *shape), np.float32)
+        self.labels = no_labels(prompts, shape)
 
     def enter(self, row: int, window: Window, probability: Map, entropy: Map) -> None:
         """Enter mean probability and mean entropy, each (H, W), of one prompt."""

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+def no_labels(prompts: int, shape: tuple[int, ...]) -> npt.NDArray[np.integer[Any]]:
+    """Return labels of a shape where nothing was found: uint16 from 256 prompts on."""
+    return np.zeros(shape, dtype=np.uint8 if prompts < 256 else np.uint16)
+
+
 def to_labels(
     probability: npt.NDArray[np.float32],
     threshold: float,
@@ -37,8 +42,7 @@ def to_labels(
         0 is background, ``i + 1`` is prompt i; the first one wins ties.
     """
     prompts = probability.shape[0]
-    dtype = np.uint8 if prompts < 256 else np.uint16
-    labels = np.zeros(probability.shape[1:], dtype=dtype)
+    labels = no_labels(prompts, probability.shape[1:])
     best = probability[0]  # of a volume with one prompt, a copy would be 300 MB
     for index in range(prompts):
         candidate = probability[index]

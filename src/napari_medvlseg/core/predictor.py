@@ -163,6 +163,10 @@ class Predictor:
     def forget(self) -> None:
         """Drop the remembered words and features."""
         self._words.clear()
+        self.forget_pictures()
+
+    def forget_pictures(self) -> None:
+        """Drop the remembered features."""
         self._pyramids.clear()
 
     def _autocast(self) -> torch.autocast:
@@ -217,6 +221,9 @@ class _Recent(Generic[T]):
     def __init__(self, size: int) -> None:
         self._size = size
         self._values: OrderedDict[str, T] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._values)
 
     def get(self, key: str) -> T | None:
         """Return a value, if it is remembered."""

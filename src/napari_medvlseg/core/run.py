@@ -12,6 +12,7 @@ import torch
 from napari_medvlseg.core.captions import exchange_sides
 from napari_medvlseg.core.maps import Maps
 from napari_medvlseg.core.parts import Part, Question, TiledPart, WholePart
+from napari_medvlseg.core.predictor import REMEMBERED_PICTURES
 from napari_medvlseg.core.preprocess.pixels import resize, to_network_range
 from napari_medvlseg.core.preprocess.resample import picture_size
 from napari_medvlseg.core.preprocess.slices import choose_slices, picture_spacing
@@ -120,6 +121,8 @@ class Run:
             yield from self._finish(work, index)
             if kept is not None:
                 kept.save(index, [part.means().numpy() for part in work])
+            if self._has_too_many(work):
+                self.predictor.forget_pictures()
 
     def _read(self, prompt: str) -> Reading:
         """Return what to ask the model, if it may be asked otherwise than typed."""
@@ -157,6 +160,12 @@ class Run:
                 whole = self._resized(pixels) if whole is None else whole
                 parts.append(WholePart(question, whole, index))
         return parts
+
+    def _has_too_many(self, work: list[Part]) -> bool:
+        """Whether the first pictures are forgotten before a next run could use them."""
+        parts = max(part.size for part in work) // self.config.num_samples
+        seen = len(self.slices.indices) * parts * (1 + self.mirrors)
+        return seen > REMEMBERED_PICTURES
 
     def _resized(self, pixels: Tensor) -> Tensor:
         """Return a whole picture as the network takes it."""

@@ -216,7 +216,17 @@ class Segmentation:
     @property
     def present(self) -> tuple[bool, ...]:
         """Whether each prompt was found at all, overlaps included."""
-        return tuple(bool(found.any()) for found in self.masks)
+        return tuple(self._is_found(index) for index in range(len(self.prompts)))
+
+    def _is_found(self, index: int) -> bool:
+        """Look for one prompt picture by picture: the mask of a volume is 80 MB."""
+        if self.exclusive:
+            return any(bool((part == index + 1).any()) for part in self.labels)
+        values = self.probability[index]
+        axis = self.slice_axis
+        pictures = values[None] if axis is None else np.moveaxis(values, axis, 0)
+        above = (picture > self.threshold for picture in pictures)
+        return any(mask.any() and mask.mean() >= self.min_foreground for mask in above)
 
     @property
     def doubt(self) -> tuple[float, ...]:

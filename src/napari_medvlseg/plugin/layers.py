@@ -39,6 +39,9 @@ MAPS = (
 )
 """The maps of a `Segmentation`, as its fields are called."""
 
+MOST_PIXELS = 2**28
+"""Of one picture, whose maps take 16 bytes each; a slide of a microscope has more."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerCut:
@@ -281,8 +284,8 @@ def cut_layer(
     Raises
     ------
     ImageError
-        If the layer has fewer than two axes, the region misses the image, or colour
-        is on the screen.
+        If the layer has fewer than two axes, the region misses the image, colour is
+        on the screen, or the picture is larger than `MOST_PIXELS`.
     """
     data = layer.data[0] if layer.multiscale else layer.data
     shape = spatial_shape(layer)
@@ -297,6 +300,7 @@ def cut_layer(
     box = {axis: slice(0, size) for axis, size in enumerate(shape)}
     if region is not None:
         box.update(region_box(region, layer, shape, shown))
+    _check_size([box[axis] for axis in shown])
     index = shown_index(layer, dims, shape)
     cut = LayerCut(
         data=data,
@@ -326,6 +330,17 @@ def _check_colour(
         raise ImageError(msg)
     if colour in shown:
         msg = "expected the channels on a slider, got them on the screen; roll the axes"
+        raise ImageError(msg)
+
+
+def _check_size(box: Sequence[slice]) -> None:
+    """Refuse a picture whose maps would fill the memory."""
+    height, width = (part.stop - part.start for part in box)
+    if height * width > MOST_PIXELS:
+        msg = (
+            f"expected a picture of at most {MOST_PIXELS:,} pixels, got {height:,} x "
+            f"{width:,}; draw a region"
+        )
         raise ImageError(msg)
 
 

@@ -87,6 +87,7 @@ def read_layers(path: PathOrPaths) -> list[LayerData]:
         _tell(error, paths[0])
         raise
     show_as_acquired(layers)
+    _tell_flaws(layers)
     return layers or NO_LAYERS
 
 
@@ -152,6 +153,23 @@ def _tell(error: MedVLSegError, path: Path) -> None:
 
     if get_preferred_reader(path) == PLUGIN:
         show_error(str(error))
+
+
+def _tell_flaws(layers: Sequence[LayerData]) -> None:
+    """Say on the screen what should be known of slices; the log has it already."""
+    from napari_medvlseg.core.io.dicom_layout import flaws_told
+    from napari_medvlseg.plugin.layer_space import KEY
+
+    flaws = [
+        f"{layer[1]['name']}: {flaw}"
+        for layer in layers
+        for flaw in flaws_told(layer[1]["metadata"][KEY]["facts"])
+    ]
+    if flaws and _has_window():
+        from napari.utils.notifications import show_info
+
+        for flaw in flaws:
+            show_info(flaw)
 
 
 def _names(path: PathOrPaths) -> list[str | os.PathLike[str]]:

@@ -26,7 +26,7 @@ PREVIEW_PAUSE_S = 0.3
 PAUSE_PER_COST = 4
 """And so many times what a preview costs, so that previews stay a fifth of a run..."""
 
-LONGEST_PAUSE_S = 3.0
+LONGEST_PAUSE_S = 10.0
 """... but not longer than this."""
 
 CLOSE_WAIT_S = 10.0

@@ -59,6 +59,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         known = not isinstance(error, KeyError)  # else it is only a number
         reason = str(error).split("\n")[0].split(". ")[0] if known else "no pickle"
+        reason = reason or "it ends too soon"  # an EOFError has no words
         msg = f"{path}: expected a whole PyTorch checkpoint, cannot read it ({reason})"
         raise CheckpointError(msg) from error
     return _state_of(held, path)

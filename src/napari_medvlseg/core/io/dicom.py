@@ -13,7 +13,7 @@ from napari_medvlseg.core.errors import GeometryError, UnsupportedFormatError
 from napari_medvlseg.core.io.dicom_facts import header_facts, name_of
 from napari_medvlseg.core.io.dicom_files import damage_told
 from napari_medvlseg.core.io.dicom_frames import frames_of
-from napari_medvlseg.core.io.dicom_layout import Layout, layout_of
+from napari_medvlseg.core.io.dicom_layout import Layout, flaws_told, layout_of
 from napari_medvlseg.core.io.dicom_pixels import (
     COLOUR,
     check_decodable,
@@ -64,7 +64,8 @@ def read_dicom(path: str | Path, series_uid: str | None = None) -> Image:
     files = series_files(path, series_uid)
     with damage_told(files[0].path):
         check_decodable(files[0].header, files[0].path)
-    layout = _layout(path, files)
+    layout = _layout_of(path, frames_of(files))
+    _tell_flaws(path, layout)
     voxels, rgb = voxels_of(layout.frames)
     if layout.kind == "picture":
         voxels = voxels[0]
@@ -108,6 +109,7 @@ def open_dicom(path: Path, files: Sequence[DicomFile]) -> Opened:
     volumes, axes = ([frames], ()) if split is None else (split[0], split[1:])
     layouts = [_layout_of(path, volume) for volume in volumes]
     layout = layouts[0]
+    _tell_flaws(path, layout)
     if any(not np.allclose(layout.affine, other.affine) for other in layouts):
         msg = (
             f"{path}: expected volumes in one place, got {len(layouts)} apart; "
@@ -156,11 +158,6 @@ def _opened_voxels(frames: Sequence[Frame], leading: tuple[int, ...]) -> Any:
     return lazily(read, (*leading, *shape), dtype, whole=len(shape), step=1)
 
 
-def _layout(path: Path, files: list[DicomFile]) -> Layout:
-    """Find out what files make together; name the path where they make nothing."""
-    return _layout_of(path, frames_of(files))
-
-
 def _layout_of(path: Path, frames: list[Frame]) -> Layout:
     """Find out what frames make together; name the path where they make nothing."""
     try:
@@ -170,14 +167,13 @@ def _layout_of(path: Path, frames: list[Frame]) -> Layout:
         text = str(error)
         told = text if str(path) in text else f"{path}: {text}"
         raise type(error)(told) from error
-    uneven = layout.facts.get("uneven_spacing_mm")
-    if uneven is not None:
-        _logger.warning(
-            "%s: slices lie up to %s mm off an even grid; the mean spacing is used",
-            path,
-            uneven,
-        )
     return layout
+
+
+def _tell_flaws(path: Path, layout: Layout) -> None:
+    """Log what a user of the slices should know of them."""
+    for flaw in flaws_told(layout.facts):
+        _logger.warning("%s: %s", path, flaw)
 
 
 def _facts(layout: Layout) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from napari_medvlseg.core.io.dicom_geometry import (
 from napari_medvlseg.core.io.dicom_pixels import photometric
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -75,6 +75,17 @@ class Layout:
     def slice_axis(self) -> int:
         """The axis that a 2D model walks along."""
         return 2 if self.kind == "volume" else 0
+
+
+def flaws_told(facts: Mapping[str, Any]) -> list[str]:
+    """Return in words what a user of the slices should know of them."""
+    told = {
+        "gantry_tilt_degrees": "the gantry was tilted by {} degrees; results and "
+        "saved files follow the tilt",
+        "uneven_spacing_mm": "slices lie up to {} mm off an even grid; the mean "
+        "spacing is used",
+    }
+    return [text.format(facts[key]) for key, text in told.items() if key in facts]
 
 
 def layout_of(frames: Sequence[Frame]) -> Layout:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_medvlseg.core.errors import GeometryError, UnsupportedFormatError
 from napari_medvlseg.core.io.dicom_facts import cleaned, modality, series_number
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from napari_medvlseg.core.io.dicom_files import DicomFile
 
 _MAX_LISTED = 12
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,33 +131,55 @@ def _by_series(files: Sequence[DicomFile]) -> dict[str, list[DicomFile]]:
 
 
 def _describe(files: Sequence[DicomFile]) -> Series:
-    """Return what is told of one series."""
+    """Return what is told of one series; a damaged one is told when it is opened."""
+    header = files[0].header
+    told: dict[str, Any] = {}
+    try:
+        told = _image_of(files)
+    except UnsupportedFormatError as error:  # it must not hide the other series
+        _logger.warning("%s", error)
+    return Series(
+        uid=str(header.get("SeriesInstanceUID") or ""),
+        number=series_number(header),
+        modality=modality(header),
+        paths=tuple(file.path for file in files),
+        **{
+            "description": "",
+            "shape": (len(files), int(header.Rows), int(header.Columns)),
+            "spacing_mm": None,
+            "is_stacked": len(files) > 1,
+            **told,
+        },
+    )
+
+
+def _image_of(files: Sequence[DicomFile]) -> dict[str, Any]:
+    """Return what is told of the image that the files of a series make, if they do.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        If a header is damaged.
+    """
     header = files[0].header
     with damage_told(files[0].path):
-        number = series_number(header)
-        description = cleaned(header.get("SeriesDescription"), header)
+        told: dict[str, Any] = {
+            "description": cleaned(header.get("SeriesDescription"), header)
+        }
         frames = frames_of(files)
+    is_placed = all(frame.is_placed for frame in frames)
+    told["is_stacked"] = len(files) > 1 and is_placed
     try:
         with damage_told(files[0].path):
             split = split_volumes(frames)
             layout = layout_of(frames if split is None else split[0][0])
         several = () if split is None else (len(split[0]),)
-        shape, spacing = (*layout.shape, *several), layout.spacing_mm
-        reason = None
-    except (GeometryError, UnsupportedFormatError) as error:
-        shape, spacing = (len(files), int(header.Rows), int(header.Columns)), None
-        reason = error
-    return Series(
-        uid=str(header.get("SeriesInstanceUID") or ""),
-        number=number,
-        modality=modality(header),
-        description=description,
-        shape=shape,
-        spacing_mm=spacing,
-        paths=tuple(file.path for file in files),
-        is_stacked=len(files) > 1 and all(frame.is_placed for frame in frames),
-        makes_image=not isinstance(reason, UnsupportedFormatError),
-    )
+        told |= {"shape": (*layout.shape, *several), "spacing_mm": layout.spacing_mm}
+    except GeometryError:
+        pass  # slices are missing, which is told when it is opened
+    except UnsupportedFormatError:
+        told["makes_image"] = False
+    return told
 
 
 def _choose(

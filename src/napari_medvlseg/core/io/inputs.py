@@ -26,12 +26,20 @@ def expand(names: Iterable[str]) -> list[Path]:
     Raises
     ------
     UnsupportedFormatError
-        If a folder or a glob holds no image that can be read.
+        If a folder or a glob holds no image that can be read, or a name is none.
     """
     found: dict[Path, Path] = {}
     for name in names:
-        for path in _expand_one(name):
-            found.setdefault(path.resolve(), path)
+        if not name:
+            msg = "expected the name of an image, got an empty one; check the path"
+            raise UnsupportedFormatError(msg)
+        try:
+            for path in _expand_one(name):
+                found.setdefault(path.resolve(), path)
+        except (OSError, ValueError, RuntimeError) as error:  # too long, or forbidden
+            reason = getattr(error, "strerror", None) or error
+            msg = f"{name}: expected images there, cannot look ({reason}); check it"
+            raise UnsupportedFormatError(msg) from error
     return list(found.values())
 
 

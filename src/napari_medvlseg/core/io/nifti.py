@@ -5,8 +5,11 @@ Symbols: I, J, K are the voxel axes as stored; nothing is reoriented here.
 
 from __future__ import annotations
 
+import logging
 import math
 import zlib
+from contextlib import contextmanager
+from logging.handlers import BufferingHandler
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -31,6 +34,7 @@ from napari_medvlseg.core.io.stored import (
 from napari_medvlseg.core.types import Image
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import nibabel as nib
@@ -38,6 +42,8 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
+_logger = logging.getLogger(__name__)
+_MOST_MENDED = 100
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 MM_PER_UNIT = {"mm": 1.0, "meter": 1000.0, "micron": 0.001, "unknown": 1.0}
 _TIME_UNITS = {"sec": "s", "msec": "ms", "usec": "us"}
@@ -132,9 +138,26 @@ def _read_header(path: Path) -> nib.Nifti1Header:
 
     head = read_head(path, nib.Nifti2Header.sizeof_hdr)
     size = {int.from_bytes(head[:4], order) for order in _ORDERS}
-    if nib.Nifti2Header.sizeof_hdr in size:
-        return nib.Nifti2Header(head)
-    return nib.Nifti1Header(head[: nib.Nifti1Header.sizeof_hdr])
+    with _mending_told(path):
+        if nib.Nifti2Header.sizeof_hdr in size:
+            return nib.Nifti2Header(head)
+        return nib.Nifti1Header(head[: nib.Nifti1Header.sizeof_hdr])
+
+
+@contextmanager
+def _mending_told(path: Path) -> Iterator[None]:
+    """Tell in our log what nibabel mends; of what it refuses the error tells.
+
+    It would print either to standard error, without the file's name.
+    """
+    from nibabel.imageglobals import LoggingOutputSuppressor, logger
+
+    with LoggingOutputSuppressor():
+        kept = BufferingHandler(capacity=_MOST_MENDED)
+        logger.addHandler(kept)
+        yield
+    for record in kept.buffer:
+        _logger.warning("%s: flaw in the header: %s", path, record.getMessage())
 
 
 def _damage() -> tuple[type[Exception], ...]:

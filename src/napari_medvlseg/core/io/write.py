@@ -22,7 +22,7 @@ from napari_medvlseg.core.sides import side_warnings
 from napari_medvlseg.core.types import doubt_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import numpy.typing as npt
 
@@ -119,12 +119,56 @@ def refuse_earlier(output: Path, stem: str) -> None:
         raise OutputError(msg)
 
 
+def check_output(output: Path, stems: Mapping[Path, str], *, overwrite: bool) -> None:
+    """Refuse a folder for results before they are made; leave no trace.
+
+    Parameters
+    ----------
+    output : Path
+    stems : mapping of path to str
+        The images, and what the names of their results begin with.
+    overwrite : bool
+        Whether earlier results are replaced; an image never is.
+
+    Raises
+    ------
+    OutputError
+        If an earlier result or an image is there, or nothing can be written.
+    """
+    if not overwrite:
+        for stem in stems.values():
+            refuse_earlier(output, stem)
+    _refuse_images(output, stems)
+    check_writable(output)
+
+
+def _refuse_images(output: Path, stems: Mapping[Path, str]) -> None:
+    """Raise `OutputError` if a result would replace one of the images."""
+    images = {path.resolve() for path in stems}
+    for stem in stems.values():
+        for path in earlier_results(output, stem):
+            if path.resolve() in images:
+                msg = (
+                    f"{path}: expected a new name for a result of {stem}, got that of "
+                    "an image; choose another --output folder"
+                )
+                raise OutputError(msg)
+
+
 def check_writable(output: Path) -> None:
     """Raise `OutputError` if nothing can be written to a folder; leave no trace."""
     made = _missing_folders(output)
     with staging_folder(output):
         pass
     _remove(made)
+
+
+def check_file(path: Path) -> None:
+    """Raise `OutputError` if a file cannot be written there; leave no trace."""
+    if path.is_dir():
+        msg = f"{path}: expected the name of a file, got a folder; choose another"
+        raise OutputError(msg)
+    check_writable(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
