@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+BERT_VARIANTS = ("unimedclip", "biomedclip", "small")
+"""Their text tower is BERT; the others have OpenAI's."""
+VARIANTS = (*BERT_VARIANTS, "clip", "pubmedclip")
+"""The CLIPs that MedCLIPSeg adapts: four published ones, and a small pair whose image
+tower is trained here from random weights."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisionShape:
@@ -17,6 +23,18 @@ class VisionShape:
     """Pixels a side."""
     embed_dim: int = 512
     """Channels of the space that image and text share."""
+    stem: tuple[int, ...] = ()
+    """Channels of convolutions that halve the picture before the last one gives the
+    patches; without any, patches are cut out, as the published towers do."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stem", tuple(self.stem))  # JSON: a list
+        if self.stem and 2 ** (len(self.stem) + 1) != self.patch_size:
+            msg = (
+                f"expected a stem that shrinks {self.patch_size} times, got one of "
+                f"{len(self.stem) + 1} halvings"
+            )
+            raise ValueError(msg)
 
     @property
     def grid(self) -> int:
@@ -35,3 +53,32 @@ class TextShape:
     max_tokens: int = 256
     embed_dim: int = 512
     """Channels of the space that image and text share."""
+
+
+SMALL_VISION = VisionShape(
+    width=192,
+    layers=6,
+    heads=3,
+    patch_size=8,
+    image_size=128,
+    embed_dim=128,
+    stem=(32, 64),
+)
+"""Some three million parameters. Convolutions before the blocks let a tower learn from
+a thousand pictures (Xiao et al., Early Convolutions Help Transformers See Better)."""
+SMALL_TEXT = TextShape(width=384, layers=6, heads=12, embed_dim=128)
+"""That of MiniLM-L6, which comes with the package."""
+SHAPES: dict[str, tuple[VisionShape, TextShape]] = {
+    "unimedclip": (VisionShape(), TextShape()),
+    "biomedclip": (VisionShape(), TextShape()),
+    "clip": (
+        VisionShape(),
+        TextShape(width=512, heads=8, vocabulary=49408, max_tokens=77),
+    ),
+    "pubmedclip": (
+        VisionShape(patch_size=32),
+        TextShape(width=512, heads=8, vocabulary=49408, max_tokens=77),
+    ),
+    "small": (SMALL_VISION, SMALL_TEXT),
+}
+"""The towers of each variant."""

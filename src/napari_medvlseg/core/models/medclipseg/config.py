@@ -5,18 +5,22 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from napari_medvlseg.core.backbones.tower_shapes import TextShape, VisionShape
+from napari_medvlseg.core.backbones.tower_shapes import (
+    BERT_VARIANTS,
+    SHAPES,
+    VARIANTS,
+    TextShape,
+    VisionShape,
+)
+from napari_medvlseg.core.models.medclipseg_choices import (
+    ATTENTIONS,
+    HEADS,
+    ORDERS,
+    POOLINGS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-BERT_VARIANTS = ("unimedclip", "biomedclip")
-"""Their text tower is BERT; the others have OpenAI's."""
-VARIANTS = (*BERT_VARIANTS, "clip", "pubmedclip")
-ATTENTIONS = ("difference", "scaling", "none")
-ORDERS = ("vision_first", "text_first", "none", "unimodal")
-POOLINGS = ("average", "cls", "attention")
-HEADS = ("mask", "evidential")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +39,9 @@ class MedCLIPSegConfig:
     towers are the values of the last block, and the contrastive loss is theirs."""
     adapters: bool = True
     """Whether the towers are adapted at all."""
-    layers: tuple[int, ...] = tuple(range(1, 11))
-    """Blocks, counted from 0, before which an adapter stands."""
+    layers: tuple[int, ...] = ()
+    """Blocks, counted from 0, before which an adapter stands; empty is all but the
+    first and the last, 1 to 10 of 12."""
     adapter_dim: int = 256
     """Channels of an adapter."""
     cross_attention: bool = True
@@ -77,9 +82,10 @@ class MedCLIPSegConfig:
         _check("order", self.order, ORDERS)
         _check("pooling", self.pooling, POOLINGS)
         _check("head", self.head, HEADS)
-        object.__setattr__(self, "layers", tuple(sorted(self.layers)))  # JSON: a list
         vision, text = self.vision_shape, self.text_shape
         depth = min(vision.layers, text.layers)
+        layers = tuple(sorted(self.layers)) or tuple(range(1, depth - 1))
+        object.__setattr__(self, "layers", layers)  # JSON: a list
         if vision.layers != text.layers:
             msg = (
                 "expected two towers of one depth, got "
@@ -110,18 +116,12 @@ class MedCLIPSegConfig:
     @property
     def vision_shape(self) -> VisionShape:
         """The sizes of the image tower."""
-        if self.vision is not None:
-            return self.vision
-        return VisionShape(patch_size=32 if self.variant == "pubmedclip" else 16)
+        return self.vision or SHAPES[self.variant][0]
 
     @property
     def text_shape(self) -> TextShape:
         """The sizes of the text tower."""
-        if self.text is not None:
-            return self.text
-        if self.has_bert:
-            return TextShape()
-        return TextShape(width=512, heads=8, vocabulary=49408, max_tokens=77)
+        return self.text or SHAPES[self.variant][1]
 
     @property
     def adapted_layers(self) -> tuple[int, ...]:

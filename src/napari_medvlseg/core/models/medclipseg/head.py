@@ -58,6 +58,14 @@ class BetaBelief(NamedTuple):
         counts = functional.softplus(logits.float()) + 1
         return cls(counts[:, :1], counts[:, 1:])
 
+    def enlarged(self, size: tuple[int, int]) -> BetaBelief:
+        """Return the belief on a finer grid, its counts interpolated."""
+        against, support = (
+            functional.interpolate(each, size, mode="bilinear", align_corners=False)
+            for each in self
+        )
+        return BetaBelief(against, support)
+
     @property
     def probability(self) -> Tensor:
         """The mean, (B, 1, H, W)."""

@@ -30,6 +30,7 @@ from napari_medvlseg.core.models.medclipseg.head import (
     mask_head,
 )
 from napari_medvlseg.core.models.medclipseg.keys import rename_to_own
+from napari_medvlseg.core.models.probabilistic_attention import zero_noise
 
 if TYPE_CHECKING:
     from typing import Any
@@ -121,6 +122,11 @@ class MedCLIPSeg(nn.Module):
         """Whether two draws differ."""
         return self.config.samples_values
 
+    @property
+    def evidential(self) -> bool:
+        """Whether one pass tells how unsure it is."""
+        return self.config.head == "evidential"
+
     def lighten(self) -> None:
         """Hold in bfloat16 what draws need, for good; what precedes them stays.
 
@@ -211,6 +217,29 @@ class MedCLIPSeg(nn.Module):
             tokens,
             belief,
         )
+
+    def believe(
+        self, image: ImageTokens, words: Tensor, word_mask: Tensor
+    ) -> BetaBelief:
+        """Return what an evidential head believes, on the grid of the input.
+
+        Parameters
+        ----------
+        image : tokens (B, T, .)
+        words : (B, L, .)
+        word_mask : (B, L) bool
+            False at padding.
+
+        Raises
+        ------
+        ValueError
+            If the head is another.
+        """
+        belief = self.draw(image, words, word_mask, zero_noise).belief
+        if belief is None:
+            msg = f"expected an evidential head, got {self.config.head}"
+            raise ValueError(msg)
+        return belief.enlarged(image.input_size)
 
     def forward(
         self, pixels: Tensor, ids: Tensor, noise: NoiseSource | torch.Generator

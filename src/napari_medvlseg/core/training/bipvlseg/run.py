@@ -23,7 +23,6 @@ from napari_medvlseg.core.training.bipvlseg.data import (
     patch_of,
     prepare,
 )
-from napari_medvlseg.core.training.bipvlseg.losses import SampleNoise
 from napari_medvlseg.core.training.bipvlseg.objective import (
     Objective,
     load_text_encoder,
@@ -32,16 +31,16 @@ from napari_medvlseg.core.training.bipvlseg.objective import (
 from napari_medvlseg.core.training.bipvlseg.processes import Processes
 from napari_medvlseg.core.training.bipvlseg.start import NETWORK, WEIGHTS, start_from
 from napari_medvlseg.core.training.bipvlseg.validate import class_dsc
-from napari_medvlseg.core.training.checkpoint import read_checkpoint, write_checkpoint
-from napari_medvlseg.core.training.log import TrainingLog
+from napari_medvlseg.core.training.loop import TrainingLoop
+from napari_medvlseg.core.training.noise import SampleNoise
 from napari_medvlseg.core.training.plans import step_seed
-from napari_medvlseg.core.training.run import Record
 from napari_medvlseg.core.volume_sets import label_names, volume_cases
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from napari_medvlseg.core.training.bipvlseg.config import BiPVLTrainConfig
+    from napari_medvlseg.core.training.loop import Part, Record
 
 CLASSES = "classes.json"
 CLIP_NORM = 5.0
@@ -85,14 +84,13 @@ def train_volume_steps(
         run.finish()
 
 
-class _Run:
+class _Run(TrainingLoop):
     """Everything that changes while training."""
 
     def __init__(
         self, data: Path, output: Path, config: BiPVLTrainConfig, processes: Processes
     ) -> None:
         self.config = config
-        self.output = output
         self.processes = processes
         self.device = processes.device(choose_device(config.device))
         self.rows = processes.rows(config.batch_size)
@@ -100,7 +98,7 @@ class _Run:
             config.sheet, ambiguous=config.text_format == "ambiguous"
         )
         self.train, self.validation = _load(data, config, len(self.sheet.classes))
-        output.mkdir(parents=True, exist_ok=True)
+        super().__init__(output, config)
         self.objective = self._objective().to(self.device)
         self.parallel = processes.wrapped(
             self.objective, all_used=self.objective.aligns
@@ -115,8 +113,6 @@ class _Run:
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
         )
-        self.step = 0
-        self.log = TrainingLog(output)
 
     def _objective(self) -> Objective:
         """Build the network, seeded."""
@@ -133,34 +129,7 @@ class _Run:
             texts = tokenize(self.sheet, config.text_format, config.text)
         return Objective(network, config, texts)
 
-    def steps(self) -> Iterator[Record]:
-        """Train to the end, saving after every epoch."""
-        while self.step < self.total_steps:
-            epoch = self.step // self.steps_per_epoch
-            loss = self._one_step(epoch)
-            done = self.step % self.steps_per_epoch == 0
-            dsc = None
-            if done and self._validates(epoch + 1):
-                dsc = self._validate()
-            self.log.add(self.step, epoch, loss, dsc)
-            if done:
-                self.save()
-            yield Record(
-                step=self.step,
-                total_steps=self.total_steps,
-                epoch=epoch,
-                loss=loss,
-                validation=dsc,
-            )
-
-    def _validates(self, epoch: int) -> bool:
-        """Return whether an epoch, counted from 1, is followed by a validation."""
-        every = self.config.validate_every
-        return bool(self.validation) and (
-            epoch % every == 0 or epoch == self.config.epochs
-        )
-
-    def _one_step(self, epoch: int) -> float:
+    def one_step(self, epoch: int) -> float:
         """Take one step of the optimiser and return the loss over all processes."""
         for group in self.optimizer.param_groups:
             group["lr"] = cosine_rate(self.config, self.step, self.total_steps)
@@ -173,7 +142,6 @@ class _Run:
         norm = nn.utils.clip_grad_norm_(learning, CLIP_NORM)
         if math.isfinite(float(norm)):
             self.optimizer.step()
-        self.step += 1
         self._update_average()
         return self.processes.mean(loss.detach())
 
@@ -209,14 +177,18 @@ class _Run:
         """Move the averaged weights towards the current ones, soon at first."""
         if self.average is self.objective.network:
             return
-        decay = min(self.config.average_decay, self.step / (self.step + 10))
+        done = self.step + 1
+        decay = min(self.config.average_decay, done / (done + 10))
         current = self.objective.network.state_dict()
         for name, value in self.average.state_dict().items():
             if value.dtype.is_floating_point:
                 value.lerp_(current[name], 1 - decay)
 
-    def _validate(self) -> dict[str, float]:
-        """Return the mean DSC of each class, without noise."""
+    def validate(self, epoch: int) -> dict[str, float] | None:
+        """Return the mean DSC of each class without noise, where one is due."""
+        due = epoch % self.config.validate_every == 0 or epoch == self.config.epochs
+        if not (self.validation and due):
+            return None
         described = Objective(self.average, self.config, self.objective.texts)
         with torch.inference_mode():
             texts = described.describe(self.device)
@@ -229,33 +201,18 @@ class _Run:
         )
 
     def save(self) -> None:
-        """Write the whole state beside the old one, then put it in its place."""
+        """Write the whole state, once."""
         if self.processes.first:
-            self._write_checkpoint()
+            super().save()
         self.processes.wait()
 
-    def _write_checkpoint(self) -> None:
-        """Write what `resume` needs, and the curves."""
-        state = {
-            "step": self.step,
-            "objective": self.objective.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "log": self.log.rows,
+    def parts(self) -> Mapping[str, Part]:
+        """Return what a checkpoint holds, by name."""
+        return {
+            "objective": self.objective,
+            "average": self.average,
+            "optimizer": self.optimizer,
         }
-        write_checkpoint(self.output, self.config.to_dict(), state)
-        self.log.write()
-
-    def resume(self) -> None:
-        """Go on from the last checkpoint, if there is one."""
-        state = read_checkpoint(self.output, self.config.to_dict(), self.device)
-        if state is None:
-            return
-        self.objective.load_state_dict(state["objective"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = int(state["step"])
-        self.log.rows = state["log"]
 
     def finish(self) -> None:
         """Write the weights, but for a frozen text encoder, and what they are for."""
