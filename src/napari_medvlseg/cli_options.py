@@ -183,7 +183,7 @@ def _reader_of(default: object) -> Callable[[str], object]:
     """Return what turns a flag's text into a field's value."""
     if isinstance(default, tuple):
         decimal = any(isinstance(item, float) for item in default)
-        return _read_decimals if decimal else _read_numbers
+        return _read_decimals if decimal else read_numbers
     if isinstance(default, dict):
         return _read_shares
     if default is None:
@@ -211,7 +211,7 @@ def _shown(default: object) -> str:
     return "none" if default is None else str(default)
 
 
-def _read_numbers(text: str) -> tuple[int, ...]:
+def read_numbers(text: str) -> tuple[int, ...]:
     """Read ``192,224,256``."""
     try:
         return tuple(int(part) for part in text.split(","))
