@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, NoReturn
 from napari_medvlseg.cli_interrupts import INTERRUPTED, interrupts, tell_interrupted
 from napari_medvlseg.cli_models_flags import add_models
 from napari_medvlseg.cli_options import (
+    add_evaluation_flags,
     add_flags,
     add_segment_flags,
     path_of,
-    read_numbers,
 )
 from napari_medvlseg.cli_terminal import complain, logs
 from napari_medvlseg.core.config import SegmentConfig
@@ -255,44 +255,7 @@ def _evaluate(commands: argparse._SubParsersAction[_Parser]) -> None:
         "plain words that training never showed, made_up words without a meaning "
         "[original]",
     )
-    parser.add_argument(
-        "--json", type=path_of, metavar="FILE", help="Write all figures and cases."
-    )
-    parser.add_argument(
-        "--csv",
-        type=path_of,
-        metavar="FILE",
-        help="Write the figures, a row a set, and beside it FILE's name and _cases, a "
-        "row a case.",
-    )
-    parser.add_argument(
-        "--figures",
-        type=path_of,
-        metavar="DIR",
-        help="Draw reliability, error by uncertainty and DSC by samples there.",
-    )
-    parser.add_argument(
-        "--sample-counts",
-        type=read_numbers,
-        default=(),
-        metavar="N,N,...",
-        help="Tell also what the first N samples alone would have given.",
-    )
-    parser.add_argument(
-        "--out-of-domain",
-        action="append",
-        default=[],
-        metavar="SET",
-        help="A set that the model was not trained on; may be repeated. Then the "
-        "harmonic mean of both kinds is told. [what the model's card says]",
-    )
-    parser.add_argument(
-        "--resume",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="Results are kept beside the first file to write until all are there, and "
-        "the same command goes on from them. [yes]",
-    )
+    add_evaluation_flags(parser)
     add_flags(parser, SegmentConfig, "how to segment")
 
 
