@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import tifffile
 from openpyxl import Workbook
 from PIL import Image as Pillow
 
@@ -148,6 +149,27 @@ def test_a_full_answer_scores_what_algebra_says(
     assert results["half.png"].specificity == 0
     assert results["empty.png"].hd95 == pytest.approx(math.hypot(24, 30))
     assert 0 <= results["half.png"].mean_mutual_information <= math.log(2)
+
+
+def test_an_image_that_tells_its_spacing_has_distances_in_mm(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    root = make_set(tmp_path / "Kvasir", {"a.ome": 255})
+    (root / "Val_Folder" / "img" / "a.ome.png").unlink()
+    spacing = {"PhysicalSizeX": 0.5, "PhysicalSizeY": 2.0}
+    units = {"PhysicalSizeXUnit": "mm", "PhysicalSizeYUnit": "mm"}
+    tifffile.imwrite(
+        root / "Val_Folder" / "img" / "a.ome.tif",
+        np.zeros((24, 30), np.uint8),
+        metadata={"axes": "YX", **spacing, **units},
+    )
+    all_of_it = dataclasses.replace(CONFIG, threshold=0.0)
+    cases = list_cases(root, "val")
+    (found,) = evaluate_steps(cases, "original", predictor, all_of_it)
+    # The answer is everything, the right half is right: 15 columns of 0.5 mm away.
+    assert found.hd95 == 15
+    assert found.hd95_mm == 7.5
+    assert summarise([found], {})["hd95_mm"]["mean"] == 7.5
 
 
 def test_fewer_samples_are_the_first_of_the_same_draws(
