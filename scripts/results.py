@@ -23,6 +23,9 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from napari_medvlseg.core.averages import join_sets
+from napari_medvlseg.core.datasets import DESIGNS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -50,6 +53,8 @@ def main() -> None:
         "accuracy": _accuracy(results),
         "wording": _wording(results),
         "absence": _absence(results),
+        "surface": _surface(results),
+        "domains": _domains(results),
         "reliability": _reliability(results),
         "methods": _methods(results),
         "doubt": _doubt(results),
@@ -97,6 +102,33 @@ def _accuracy(results: Results) -> list[str]:
             absent = f"{100 * part['absent']:.1f} %"
             rows.append((label, str(part["n"]), *figures, absent))
     return _table(("set", "cases", "DSC", "NSD 2 px", "answered with nothing"), rows)
+
+
+def _surface(results: Results) -> list[str]:
+    """HD95, sensitivity, specificity and pooled F1, a row a set that has them."""
+    rows = []
+    for name, entry in results["original"].items():
+        if "hd95" in entry:
+            means = (_number(entry[k]["mean"]) for k in ("sensitivity", "specificity"))
+            f1 = _number(entry["pooled"]["f1"])
+            rows.append((name, _number(entry["hd95"]["mean"], 1), *means, f1))
+    return _table(("set", "HD95 (px)", "sensitivity", "specificity", "F1"), rows)
+
+
+def _domains(results: Results) -> list[str]:
+    """DSC in and out of domain and their harmonic mean, a row a prompt design."""
+    rows = []
+    for design in ("original", *DESIGNS[1:]):
+        entries = results.get(design, {}).values()
+        told = [
+            {**entry, "domain": "out" if entry["set"] == OUT_OF_DOMAIN else "in"}
+            for entry in entries
+        ]
+        domains = join_sets(told).get("domains") if told else None
+        if domains:
+            sides = ("in", "out", "harmonic_mean")
+            rows.append((design, *(_number(domains[side]["dsc"]) for side in sides)))
+    return _table(("prompts", "in domain", "out of domain", "harmonic mean"), rows)
 
 
 def _wording(results: Results) -> list[str]:

@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from napari_medvlseg import cli_data
 from napari_medvlseg.cli import main
-from napari_medvlseg.core.datasets import list_cases
+from napari_medvlseg.core import evaluate
+from napari_medvlseg.core.datasets import DESIGNS, list_cases
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from napari_medvlseg.core.datasets import Case
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
 
@@ -150,9 +153,112 @@ def test_a_label_that_does_not_fit_is_mendable(
     assert "a label of the image's shape" in capsys.readouterr().err
 
 
-def test_the_table_has_a_mean_row_only_for_several_sets() -> None:
-    figures = {"n": 1, "dsc": {"mean": 0.5, "std": None}, "absent": 1.0}
-    summary = {"set": "A", **figures, "nsd": figures["dsc"]}
-    assert cli_data.table_rows([summary], summary) == [
-        ("A", "", "1", "0.5000", "0.5000", "100.0%")
-    ]
+def test_everything_that_evaluate_tells_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    roots = [make_set(tmp_path / name) for name in ("BUSI", "BUSBRA")]
+    data = [argument for root in roots for argument in ("--data", str(root))]
+    out = tmp_path / "out"
+    files = ["--csv", str(out / "a.csv"), "--json", str(out / "a.json")]
+    files += ["--figures", str(out / "plots")]
+    asked = ["--sample-counts", "1,2", "--out-of-domain", "BUSBRA"]
+    assert main(["evaluate", *data, *QUICK, *files, *asked]) == 0
+    names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    plots = {f"plots/{name}.png" for name in ("reliability", "uncertainty", "samples")}
+    assert {name.replace("\\", "/") for name in names} == {
+        *("a.csv", "a_cases.csv", "a.json"),
+        *plots,
+    }
+    told = json.loads((out / "a.json").read_text("utf-8"))
+    assert [one["domain"] for one in told["sets"]] == ["in", "out"]
+    means = [told["domains"][side]["dsc"] for side in ("in", "out")]
+    assert means == [one["dsc"]["mean"] for one in told["sets"]]
+    assert [one["samples"] for one in told["sample_counts"]] == [1, 2]
+    cases = (out / "a_cases.csv").read_text("utf-8").splitlines()
+    assert len(cases) == 1 + 2 * 2 * 2
+    shown = capsys.readouterr().out
+    assert "harmonic mean" in shown
+    assert "Pearson" in shown
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_was(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root = make_set(tmp_path / "BUSI")
+    out = tmp_path / "out"
+    command = ["evaluate", "--data", str(root), *QUICK, "--json", str(out / "a.json")]
+    measured: list[str] = []
+    ask = evaluate._ask
+
+    def interrupted(cases: list[Case], design: str) -> object:
+        if measured:
+            raise KeyboardInterrupt
+        measured.append(cases[0].image_path.name)
+        return ask(cases, design)
+
+    monkeypatch.setattr(evaluate, "_ask", interrupted)
+    assert main(command) == 130
+    assert "results of 1 images are kept" in capsys.readouterr().err
+    (left,) = out.iterdir()
+    assert left.name.startswith(".a.json.BUSI-")
+    monkeypatch.setattr(evaluate, "_ask", ask)
+    monkeypatch.setattr(evaluate, "read_case", counted := Counted(evaluate.read_case))
+    assert main(command) == 0
+    assert "goes on after 1 finished images" in capsys.readouterr().err
+    assert counted.names == ["b.png"]
+    assert [path.name for path in out.iterdir()] == ["a.json"]
+    first = json.loads((out / "a.json").read_text("utf-8"))
+    assert main([*command, "--no-resume"]) == 0
+    assert json.loads((out / "a.json").read_text("utf-8")) == first
+
+
+class Counted:
+    """A function that remembers the images it was called for."""
+
+    def __init__(self, function: Callable[[Case], object]) -> None:
+        self.function = function
+        self.names: list[str] = []
+
+    def __call__(self, case: Case) -> object:
+        self.names.append(case.image_path.name)
+        return self.function(case)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--sample-counts", "1,5"], "from 1 to the 2 of --samples, got 5"),
+        (["--out-of-domain", "BUSBRA"], "one of the sets (BUSI), got 'BUSBRA'"),
+        (["--json", "{file}/a.json"], "cannot write here"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_told_at_once(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    message: str,
+) -> None:
+    root = make_set(tmp_path / "BUSI")
+    (tmp_path / "file").touch()
+    flags = [flag.format(file=tmp_path / "file") for flag in flags]
+    assert main(["evaluate", "--data", str(root), *QUICK, *flags]) == 2
+    assert message in one_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("design", DESIGNS[:5])
+def test_a_sheet_of_a_design_is_what_evaluate_asks_in_it(
+    tmp_path: Path, design: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_set(tmp_path / "BUSI")
+    sheet = root / "Prompts_Folder" / f"Val_text_{design}.xlsx"
+    command = ["caption", "--data", str(root), "--split", "val", "--design", design]
+    assert main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert main([*command, "--output", str(sheet)]) == 0
+    cases = list_cases(root, "val", design)
+    assert [case.prompt for case in cases] == [line.split("\t")[1] for line in lines]
+    others = [name for name in DESIGNS[:5] if name != design]
+    for other in others:
+        assert {case.prompt for case in list_cases(root, "val", other)} == {None}

@@ -18,7 +18,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 from napari_medvlseg.cli_interrupts import INTERRUPTED, interrupts, tell_interrupted
 from napari_medvlseg.cli_models_flags import add_models
-from napari_medvlseg.cli_options import add_flags, add_segment_flags, path_of
+from napari_medvlseg.cli_options import (
+    add_evaluation_flags,
+    add_flags,
+    add_segment_flags,
+    path_of,
+)
 from napari_medvlseg.cli_terminal import complain, logs
 from napari_medvlseg.core.config import SegmentConfig
 from napari_medvlseg.core.datasets import DESIGNS, QUESTIONS, SPLITS
@@ -216,12 +221,17 @@ def _evaluate(commands: argparse._SubParsersAction[_Parser]) -> None:
         "{Train,Val,Test}_Folder/{img,label} and, if there are prompts, "
         "Prompts_Folder/{Train,Val}_text.xlsx or Test_text_DESIGN.xlsx (columns Image "
         "and Description); without a sheet the prompts are written from the masks. "
-        "Prints the Dice similarity coefficient (DSC) and the normalised surface "
-        "distance (NSD) at 2 px: mean and standard deviation over cases, one case an "
-        "image and target. Both masks empty count 1, one empty counts 0.",
+        "Prints the Dice similarity coefficient (DSC), the normalised surface distance "
+        "(NSD) at 2 px, the 95th percentile of the Hausdorff distance (HD95), "
+        "sensitivity and specificity: means over cases, one case an image and target; "
+        "F1 is of all pixels together. Then whether the uncertainty can be believed. "
+        "Both masks empty count 1 (HD95: 0), one empty counts 0 (HD95: the image's "
+        "diagonal).",
         [
             "medvlseg evaluate --data data/BUSI --split val",
             "medvlseg evaluate --data data/BUSI --data data/ISIC --json figures.json",
+            "medvlseg evaluate --data BUSI --data BUSBRA --out-of-domain BUSBRA",
+            "medvlseg evaluate --data BUSI --sample-counts 5,10,20 --figures plots",
             "medvlseg evaluate --data data/Kvasir --prompts mismatched",
         ],
     )
@@ -245,9 +255,7 @@ def _evaluate(commands: argparse._SubParsersAction[_Parser]) -> None:
         "plain words that training never showed, made_up words without a meaning "
         "[original]",
     )
-    parser.add_argument(
-        "--json", type=path_of, metavar="FILE", help="Write all figures and cases."
-    )
+    add_evaluation_flags(parser)
     add_flags(parser, SegmentConfig, "how to segment")
 
 
@@ -262,6 +270,7 @@ def _caption(commands: argparse._SubParsersAction[_Parser]) -> None:
         [
             "medvlseg caption image.png mask.png --class polyp",
             "medvlseg caption --data data/Nuclei --split train --output captions.xlsx",
+            "medvlseg caption --data data/BUSI --split val --design contradictory",
         ],
     )
     parser.add_argument("image", nargs="?", type=path_of, metavar="IMAGE")
@@ -275,7 +284,9 @@ def _caption(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser.add_argument("--data", type=path_of, metavar="DIR/SET")
     parser.add_argument("--split", choices=SPLITS, default="train", help="[train]")
     parser.add_argument(
+        "--design",
         "--prompts",
+        dest="prompts",
         choices=DESIGNS,
         default="original",
         metavar="DESIGN",

@@ -13,10 +13,15 @@ from napari_medvlseg.cli_terminal import progress, say, show_table, tell
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from napari_medvlseg.core.config import SegmentConfig
     from napari_medvlseg.core.datasets import Case
+    from napari_medvlseg.core.evaluate import CaseResult
     from napari_medvlseg.core.predictor import Predictor
+    from napari_medvlseg.core.reports.kept import KeptResults
+
+    Evaluated = list[tuple[dict[str, Any], list[CaseResult]]]
 
 _logger = logging.getLogger(__name__)
 COLUMNS = ("Image", "Description", "Ground Truth")
@@ -26,16 +31,19 @@ def run_evaluate(options: argparse.Namespace) -> int:
     """Measure a model on data sets, one table row a set and target."""
     from napari_medvlseg.core.bundle import model_card
     from napari_medvlseg.core.datasets import list_cases
-    from napari_medvlseg.core.io.write import check_file, write_text
+    from napari_medvlseg.core.io.write import check_file, check_writable
 
     config = segment_config(options)
     sets = {
         root: list_cases(root, options.split, options.prompts) for root in options.data
     }
+    _check_evaluation(options, list(sets.values()), config.num_samples)
+    for path in filter(None, (options.json, options.csv)):  # told before hours of work
+        check_file(path)
+    if options.figures is not None:
+        check_writable(options.figures.parent)
     model_card(options.model)  # a wrong name is told before torch is imported
-    if options.json is not None:
-        check_file(options.json)
-    from napari_medvlseg.core.evaluate import join_sets
+    from napari_medvlseg.core.averages import join_sets
     from napari_medvlseg.core.predictor import Predictor
 
     predictor = Predictor.load(
@@ -45,20 +53,17 @@ def run_evaluate(options: argparse.Namespace) -> int:
         from napari_medvlseg.core.run import FROM_EVIDENCE
 
         tell(FROM_EVIDENCE)
-        config = replace(config, num_samples=1)
-    summaries = [
-        _evaluate_set(cases, predictor, config, options) for cases in sets.values()
-    ]
+        config, options.sample_counts = replace(config, num_samples=1), ()
+    evaluated: Evaluated = []
+    kept: list[KeptResults] = []
+    for cases in sets.values():
+        evaluated.append(_evaluate_set(cases, predictor, config, (options, kept)))
+    summaries = [summary for summary, _ in evaluated]
     joined = summaries[0] if len(summaries) == 1 else join_sets(summaries)
-    show_table(
-        f"{options.model}, {options.split} split, {options.prompts} prompts, "
-        f"{config.num_samples} samples",
-        ("set", "target", "n", "DSC", "NSD 2 px", "absent"),
-        table_rows(summaries, joined),
-    )
-    if options.json is not None:
-        text = json.dumps(joined, indent=2, ensure_ascii=False, allow_nan=False)
-        write_text(options.json, text + "\n")
+    _show_tables(summaries, joined)
+    _write_outputs(evaluated, joined, options)
+    for store in kept:
+        store.forget()
     return 0
 
 
@@ -146,60 +151,147 @@ def _evaluate_set(
     cases: list[Case],
     predictor: Predictor,
     config: SegmentConfig,
-    options: argparse.Namespace,
-) -> dict[str, Any]:
-    """Evaluate one set and return its summary."""
+    task: tuple[argparse.Namespace, list[KeptResults]],
+) -> tuple[dict[str, Any], list[CaseResult]]:
+    """Evaluate one set and return its summary and results; note what is kept."""
+    from napari_medvlseg.core.averages import domain_of
     from napari_medvlseg.core.evaluate import evaluate_steps, summarise
 
+    options, stores = task
     results = []
-    name = cases[0].dataset
-    with progress(name, len(cases)) as move:
-        for result in evaluate_steps(cases, options.prompts, predictor, config):
-            results.append(result)
-            move(len(results), len(cases), name)
-            _logger.info("%s %s: DSC %.4f", name, result.image, result.dsc)
+    name, design, counts = cases[0].dataset, options.prompts, options.sample_counts
+    kept = _kept_results(cases, predictor, config, options)
+    stores += [] if kept is None else [kept]
+    each = len({*counts, config.num_samples})
+    steps = evaluate_steps(cases, design, predictor, config, counts, kept)
+    try:
+        with progress(name, len(cases)) as move:
+            for result in steps:
+                results.append(result)
+                move(len(results) // each, len(cases), name)
+                _logger.info("%s %s: DSC %.4f", name, result.image, result.dsc)
+    except KeyboardInterrupt as stop:
+        stop.args = (_what_is_left(stores),)
+        raise
     facts = {
         "set": name,
         "split": options.split,
         "model": predictor.card.model_id,
-        "prompts": options.prompts,
+        "prompts": design,
         "samples": config.num_samples,
         "seed": config.seed,
         "threshold": config.threshold,
         "device": str(predictor.device),
         "precision": predictor.precision,
         "weights_sha256": predictor.card.sha256,
+        "domain": domain_of(name, options.out_of_domain, predictor.card.trained_on),
     }
-    return summarise(results, facts)
+    return summarise(results, facts), results
 
 
-def table_rows(
-    summaries: list[dict[str, Any]], joined: Mapping[str, Any]
-) -> list[tuple[str, ...]]:
-    """Return the cells of the table: sets, their targets, and the mean of the sets."""
-    rows: list[tuple[str, ...]] = []
-    for summary in summaries:
-        rows.append((summary["set"], "", *_cells(summary)))
-        for target, figures in summary.get("targets", {}).items():
-            rows.append(("", target, *_cells(figures)))
-    if "mean" in joined:
-        mean = {"n": len(summaries), "absent": None, **joined["mean"]}
-        rows.append(("mean of sets", "", *_cells(mean)))
-    return rows
+def _kept_results(
+    cases: list[Case],
+    predictor: Predictor,
+    config: SegmentConfig,
+    options: argparse.Namespace,
+) -> KeptResults | None:
+    """Return where a set's results are kept, if files are to be written; say so."""
+    from napari_medvlseg.core.reports.kept import KeptResults, evaluation_settings
+
+    outputs = _outputs(options)
+    if not outputs:
+        return None
+    name = cases[0].dataset
+    counts = options.sample_counts
+    settings = evaluation_settings(options.prompts, predictor, config, counts)
+    kept = KeptResults(outputs[0], cases, settings)
+    if not options.resume:
+        kept.forget()
+    if kept.count:
+        tell(f"{name}: goes on after {kept.count} finished images")
+    elif kept.differs:
+        tell(f"{name}: begins anew; the unfinished run there had {kept.differs}")
+    return kept
 
 
-def _cells(figures: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    """Return n, DSC, NSD and the share of absent answers as text."""
-    absent = figures["absent"]
+def _what_is_left(stores: list[KeptResults]) -> str:
+    """Say what an interrupted evaluation leaves."""
+    count = sum(store.count for store in stores)
+    if not stores:
+        return "nothing is kept without --json, --csv or --figures"
     return (
-        str(figures["n"]),
-        _spread(figures["dsc"]),
-        _spread(figures["nsd"]),
-        "" if absent is None else f"{absent:.1%}",
+        f"the results of {count} images are kept in {stores[0].folder.parent}; the "
+        "same command goes on from there, with --no-resume it begins anew"
     )
 
 
-def _spread(value: Mapping[str, float | None]) -> str:
-    """Return mean and standard deviation as text."""
-    mean, std = value["mean"], value["std"]
-    return f"{mean:.4f}" + ("" if std is None else f" ± {std:.4f}")
+def _check_evaluation(
+    options: argparse.Namespace, sets: list[list[Case]], samples: int
+) -> None:
+    """Refuse flags that do not go together."""
+    wrong = [count for count in options.sample_counts if not 1 <= count <= samples]
+    if wrong:
+        msg = (
+            f"expected --sample-counts from 1 to the {samples} of --samples, got "
+            f"{wrong[0]}"
+        )
+        raise UsageError(msg)
+    names = [cases[0].dataset for cases in sets]
+    unknown = [name for name in options.out_of_domain if name not in names]
+    if unknown:
+        msg = (
+            f"expected --out-of-domain to name one of the sets ({', '.join(names)}), "
+            f"got {unknown[0]!r}"
+        )
+        raise UsageError(msg)
+
+
+def _outputs(options: argparse.Namespace) -> list[Path]:
+    """Return what is to be written."""
+    paths = (options.json, options.csv, options.figures)
+    return [path for path in paths if path is not None]
+
+
+def _show_tables(summaries: list[dict[str, Any]], joined: Mapping[str, Any]) -> None:
+    """Print what was measured: overlap, belief, and what was asked for beside."""
+    from napari_medvlseg.core.reports import tables
+
+    told = summaries[0]
+    title = (
+        f"{told['model']}, {told['split']} split, {told['prompts']} prompts, "
+        f"{told['samples']} samples"
+    )
+    shown = (
+        (title, tables.OVERLAP, tables.overlap_rows(summaries, joined)),
+        (
+            "Uncertainty, over mask and reference",
+            tables.BELIEF,
+            tables.belief_rows(summaries, joined),
+        ),
+        ("Samples", tables.COUNTED, tables.count_rows(summaries, joined)),
+        ("Domains", tables.COMPARED, tables.domain_rows(joined)),
+    )
+    for name, columns, rows in shown:
+        if rows:
+            show_table(name, columns, rows)
+
+
+def _write_outputs(
+    evaluated: Evaluated, joined: Mapping[str, Any], options: argparse.Namespace
+) -> None:
+    """Write the files that were asked for, each whole or not at all."""
+    from napari_medvlseg.core.io.write import write_text
+    from napari_medvlseg.core.reports import tables
+
+    summaries = [summary for summary, _ in evaluated]
+    if options.json is not None:
+        text = json.dumps(joined, indent=2, ensure_ascii=False, allow_nan=False)
+        write_text(options.json, text + "\n")
+    if options.csv is not None:
+        cases = options.csv.with_name(f"{options.csv.stem}_cases{options.csv.suffix}")
+        write_text(cases, tables.cases_csv(evaluated))
+        write_text(options.csv, tables.sets_csv(summaries, joined))
+    if options.figures is not None:
+        from napari_medvlseg.core.reports.figures import write_figures
+
+        write_figures(summaries, options.figures)

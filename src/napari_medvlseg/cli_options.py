@@ -116,6 +116,48 @@ def add_segment_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_evaluation_flags(parser: argparse.ArgumentParser) -> None:
+    """Add what an evaluation writes and tells beside its tables."""
+    parser.add_argument(
+        "--json", type=path_of, metavar="FILE", help="Write all figures and cases."
+    )
+    parser.add_argument(
+        "--csv",
+        type=path_of,
+        metavar="FILE",
+        help="Write the figures, a row a set, and beside it FILE's name and _cases, a "
+        "row a case.",
+    )
+    parser.add_argument(
+        "--figures",
+        type=path_of,
+        metavar="DIR",
+        help="Draw reliability, error by uncertainty and DSC by samples there.",
+    )
+    parser.add_argument(
+        "--sample-counts",
+        type=_read_numbers,
+        default=(),
+        metavar="N,N,...",
+        help="Tell also what the first N samples alone would have given.",
+    )
+    parser.add_argument(
+        "--out-of-domain",
+        action="append",
+        default=[],
+        metavar="SET",
+        help="A set that the model was not trained on; may be repeated. Then the "
+        "harmonic mean of both kinds is told. [what the model's card says]",
+    )
+    parser.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="Results are kept beside the first file to write until all are there, and "
+        "the same command goes on from them. [yes]",
+    )
+
+
 def config_from(config: type[T], options: argparse.Namespace) -> T:
     """Build a configuration from the flags that were given.
 

@@ -17,7 +17,7 @@ PLAIN_WIDTH = 140
 """Columns of a table that is not shown on a terminal."""
 WORDS = (
     *("set", "target", "model", "title", "what"),
-    *("state", "data", "modality", "organ", "images"),
+    *("state", "data", "modality", "organ", "images", "sets"),
 )
 """Columns of text."""
 _logger = logging.getLogger("napari_medvlseg")

@@ -89,6 +89,23 @@ def test_an_empty_mask_gets_a_normal_caption() -> None:
     assert text == "No polyp in the colonoscopy image."
 
 
+def test_the_designs_of_a_normal_picture_differ_as_those_of_others_do() -> None:
+    nothing = np.zeros((9, 9), dtype=bool)
+    designs = ("original", "underdescriptive", "overdescriptive", "contradictory")
+    for seed in range(6):
+        plain, under, over, contrary = (
+            caption_case(nothing, None, POLYP, design=design, seed=seed)
+            for design in designs
+        )
+        assert len(under) < len(plain) < len(over)
+        assert over.startswith(plain)
+        assert contrary.count("polyp") == 2
+        missing = caption_case(
+            nothing, None, POLYP, design="missing_location", seed=seed
+        )
+        assert missing == plain
+
+
 def test_designs_leave_out_or_turn_round_what_they_say() -> None:
     mask = _disk(20, 20, 8)
     write = {

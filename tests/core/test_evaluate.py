@@ -1,28 +1,33 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import tifffile
 from openpyxl import Workbook
 from PIL import Image as Pillow
 
+from napari_medvlseg.core.averages import join_sets
 from napari_medvlseg.core.config import SegmentConfig
 from napari_medvlseg.core.datasets import list_cases
 from napari_medvlseg.core.errors import DatasetError
 from napari_medvlseg.core.evaluate import (
     CaseResult,
     evaluate_steps,
-    join_sets,
     read_case,
     summarise,
 )
+from napari_medvlseg.core.metrics import Confusion
+from napari_medvlseg.core.pipeline import segment
 from napari_medvlseg.core.predictor import Predictor
 from napari_medvlseg.core.reliability import case_reliability
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 CONFIG = SegmentConfig(num_samples=1, device="cpu", precision="float32")
@@ -53,14 +58,22 @@ def result(dsc: float, **fields: object) -> CaseResult:
         "target": "tumor",
         "prompt": "tumor",
         "captioned": False,
+        "samples": 30,
         "dsc": dsc,
         "nsd": dsc / 2,
+        "hd95": 10 * (1 - dsc),
+        "hd95_mm": None,
+        "sensitivity": dsc,
+        "specificity": 1.0,
         "present": dsc > 0,
         "pixels": 1,
         "reference_pixels": 1,
         "mean_predictive_entropy": 0.1,
         "mean_mutual_information": 0.1,
         "doubt": 1 - dsc,
+        "brier_union": 0.2,
+        "brier_image": 0.1,
+        "confusion": Confusion(1, 1, 9, 1),
         "reliability": case_reliability(p, (p, p / 10), p > 0.5, p > 0.2),
     }
     return CaseResult(**{**values, **fields})  # type: ignore[arg-type]
@@ -75,7 +88,13 @@ def test_a_summary_has_the_mean_and_the_sample_deviation() -> None:
     assert told["dsc"]["std"] == pytest.approx(scores.std(ddof=1))
     assert told["nsd"]["mean"] == pytest.approx(scores.mean() / 2)
     assert told["absent"] == pytest.approx(1 / 3)
+    assert told["hd95"]["mean"] == pytest.approx(10 - 10 * scores.mean())
+    assert "hd95_mm" not in told
+    assert told["sensitivity"]["mean"] == pytest.approx(scores.mean())
+    assert told["specificity"] == {"mean": 1.0, "std": 0.0}
+    assert told["pooled"] == {"sensitivity": 0.5, "specificity": 0.9, "f1": 0.5}
     assert "targets" not in told
+    assert "sample_counts" not in told
     assert told["reliability"]["mutual_information_share"] == pytest.approx(0.1)
     assert json.loads(json.dumps(told)) == told
     assert [case["dsc"] for case in told["cases"]] == scores.tolist()
@@ -105,8 +124,11 @@ def test_empty_answers_to_empty_references_count_one(
     )
     cases = list_cases(root, "val")
     results = list(evaluate_steps(cases, "original", predictor, certain))
-    scores = {r.image: (r.dsc, r.nsd, r.present) for r in results}
-    assert scores == {"empty.png": (1, 1, False), "half.png": (0, 0, False)}
+    scores = {r.image: (r.dsc, r.nsd, r.sensitivity, r.present) for r in results}
+    assert scores == {"empty.png": (1, 1, 1, False), "half.png": (0, 0, 0, False)}
+    distances = {r.image: (r.hd95, r.hd95_mm) for r in results}
+    diagonal = pytest.approx(math.hypot(24, 30))
+    assert distances == {"empty.png": (0, None), "half.png": (diagonal, None)}
 
 
 def test_a_full_answer_scores_what_algebra_says(
@@ -123,7 +145,76 @@ def test_a_full_answer_scores_what_algebra_says(
     assert results["empty.png"].dsc == 0
     assert results["half.png"].pixels == 24 * 30
     assert results["half.png"].dsc == pytest.approx(2 * 0.5 / 1.5)
+    assert results["half.png"].sensitivity == 1
+    assert results["half.png"].specificity == 0
+    assert results["empty.png"].hd95 == pytest.approx(math.hypot(24, 30))
     assert 0 <= results["half.png"].mean_mutual_information <= math.log(2)
+
+
+def test_an_image_that_tells_its_spacing_has_distances_in_mm(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    root = make_set(tmp_path / "Kvasir", {"a.ome": 255})
+    (root / "Val_Folder" / "img" / "a.ome.png").unlink()
+    spacing = {"PhysicalSizeX": 0.5, "PhysicalSizeY": 2.0}
+    units = {"PhysicalSizeXUnit": "mm", "PhysicalSizeYUnit": "mm"}
+    tifffile.imwrite(
+        root / "Val_Folder" / "img" / "a.ome.tif",
+        np.zeros((24, 30), np.uint8),
+        metadata={"axes": "YX", **spacing, **units},
+    )
+    all_of_it = dataclasses.replace(CONFIG, threshold=0.0)
+    cases = list_cases(root, "val")
+    (found,) = evaluate_steps(cases, "original", predictor, all_of_it)
+    # The answer is everything, the right half is right: 15 columns of 0.5 mm away.
+    assert found.hd95 == 15
+    assert found.hd95_mm == 7.5
+    assert summarise([found], {})["hd95_mm"]["mean"] == 7.5
+
+
+def test_fewer_samples_are_the_first_of_the_same_draws(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    root = make_set(tmp_path / "Kvasir", {"a": 255})
+    cases = list_cases(root, "val")
+    four = dataclasses.replace(CONFIG, num_samples=4, threshold=0.2)
+    found = list(evaluate_steps(cases, "original", predictor, four, (3, 1)))
+    assert [r.samples for r in found] == [1, 3, 4]
+    image = read_case(cases[0])[0]
+    for answer in found:
+        config = dataclasses.replace(four, num_samples=answer.samples)
+        alone = segment(image, answer.prompt, predictor, **dataclasses.asdict(config))
+        entropy = float(alone.predictive_entropy[0].mean(dtype=np.float64))
+        assert answer.mean_predictive_entropy == pytest.approx(entropy, abs=1e-5)
+        assert answer.doubt == pytest.approx(alone.doubt[0], rel=1e-4)
+    told = summarise(found, {"set": "Kvasir"})
+    assert [one["samples"] for one in told["sample_counts"]] == [1, 3, 4]
+    assert told["sample_counts"][-1]["dsc"] == told["dsc"]
+    assert [case["samples"] for case in told["cases"]] == [4]
+
+
+def test_finished_images_are_not_measured_again(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_set(tmp_path / "WhiteBloodCells", {"a": 255, "b": 128})
+    cases = list_cases(root, "val")
+    kept: dict[int, list[CaseResult]] = {}
+
+    class Store:
+        def load(self, index: int) -> list[CaseResult] | None:
+            return kept.get(index)
+
+        def save(self, index: int, results: Sequence[CaseResult]) -> None:
+            kept[index] = list(results)
+
+    steps = evaluate_steps(cases, "original", predictor, CONFIG, (), Store())
+    first = [next(steps), next(steps)]
+    assert list(kept) == [0]
+    steps = evaluate_steps(cases, "original", predictor, CONFIG, (), Store())
+    monkeypatch.setattr(predictor, "draw", None)
+    assert [next(steps), next(steps)] == first
+    with pytest.raises(TypeError):
+        next(steps)
 
 
 def test_prompts_come_from_the_sheet_and_else_from_the_reference(

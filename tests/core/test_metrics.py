@@ -3,29 +3,34 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
+from monai.metrics.confusion_matrix import get_confusion_matrix
+from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 from scipy.ndimage import binary_erosion
 from scipy.spatial.distance import cdist
 
 from napari_medvlseg.core.metrics import (
+    confusion,
     dice_similarity_coefficient,
+    hd95,
     normalized_surface_distance,
+    pooled,
+    surface_distances,
 )
 
 Mask = npt.NDArray[np.bool_]
 
 
-def independent_nsd(
-    mask: Mask, reference: Mask, tolerance: float, spacing: tuple[float, ...]
-) -> float:
+def independent_distances(
+    mask: Mask, reference: Mask, spacing: tuple[float, ...]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Compare all pairs of surface voxels."""
     edges = [
         np.argwhere(np.pad(m, 1) & ~binary_erosion(np.pad(m, 1))) * spacing
         for m in (mask, reference)
     ]
     distances = cdist(*edges)
-    near = (distances.min(axis=1) <= tolerance).sum()
-    near += (distances.min(axis=0) <= tolerance).sum()
-    return float(near / sum(len(edge) for edge in edges))
+    return distances.min(axis=1), distances.min(axis=0)
 
 
 def blob(seed: int, shape: tuple[int, ...]) -> Mask:
@@ -55,6 +60,17 @@ def test_empty_and_equal_masks_are_defined(
 ) -> None:
     assert dice_similarity_coefficient(mask, reference) == expected
     assert normalized_surface_distance(mask, reference) == expected
+    assert confusion(mask, reference).sensitivity == expected
+
+
+def test_hd95_of_one_empty_mask_is_the_diagonal_of_the_grid() -> None:
+    assert hd95(EMPTY, EMPTY) == hd95(FULL, FULL) == 0
+    for masks in ((EMPTY, FULL), (FULL, EMPTY)):
+        assert hd95(*masks) == pytest.approx(np.hypot(5, 6))
+        assert hd95(*masks, (2.0, 0.5)) == pytest.approx(np.hypot(10, 3))
+    corner = EMPTY.copy()
+    corner[0, 0] = True
+    assert hd95(corner, corner[::-1, ::-1]) < hd95(corner, EMPTY)
 
 
 def test_dsc_is_twice_the_overlap_over_the_sum() -> None:
@@ -73,9 +89,70 @@ def test_nsd_agrees_with_a_comparison_of_all_surface_pairs(
     seed: int, tolerance: float, shape: tuple[int, ...], spacing: tuple[float, ...]
 ) -> None:
     mask, reference = blob(seed, shape), blob(seed + 50, shape)
-    expected = independent_nsd(mask, reference, tolerance, spacing)
+    sides = independent_distances(mask, reference, spacing)
+    near = sum((side <= tolerance).sum() for side in sides)
     got = normalized_surface_distance(mask, reference, tolerance, spacing)
-    assert got == pytest.approx(expected, abs=1e-6)
+    assert got == pytest.approx(near / sum(map(len, sides)), abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("shape", "spacing"),
+    [((17, 19), (1.0, 1.0)), ((17, 19), (0.7, 1.9)), ((9, 11, 8), (1.0, 1.5, 2.5))],
+)
+def test_hd95_agrees_with_monai_and_with_all_surface_pairs(
+    seed: int, shape: tuple[int, ...], spacing: tuple[float, ...]
+) -> None:
+    mask, reference = blob(seed, shape), blob(seed + 50, shape)
+    sides = independent_distances(mask, reference, spacing)
+    got = hd95(mask, reference, spacing)
+    assert got == pytest.approx(max(np.percentile(side, 95) for side in sides))
+    tensors = [torch.from_numpy(m)[None, None] for m in (mask, reference)]
+    monai = compute_hausdorff_distance(
+        *tensors, include_background=True, percentile=95, spacing=list(spacing)
+    )
+    assert got == pytest.approx(float(monai), rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_counts_agree_with_monai(seed: int) -> None:
+    mask, reference = blob(seed, (17, 19)), blob(seed + 50, (17, 19))
+    got = confusion(mask, reference)
+    tensors = [torch.from_numpy(m)[None, None].int() for m in (mask, reference)]
+    tp, fp, tn, fn = get_confusion_matrix(*tensors)[0, 0].tolist()
+    assert got.sensitivity == pytest.approx(tp / (tp + fn))
+    assert got.specificity == pytest.approx(tn / (tn + fp))
+    precision = tp / (tp + fp)
+    harmonic = 2 * precision * got.sensitivity / (precision + got.sensitivity or 1)
+    assert got.f1 == pytest.approx(harmonic)
+    assert got.f1 == dice_similarity_coefficient(mask, reference)
+
+
+def test_pooled_counts_weigh_voxels_and_not_cases() -> None:
+    small, large = np.zeros((2, 10, 10), dtype=bool)
+    small[0, 0], large[:, :9] = True, True
+    nothing = np.zeros((10, 10), dtype=bool)
+    both = pooled([confusion(nothing, small), confusion(large, large)])
+    assert both.sensitivity == pytest.approx(90 / 91)
+    assert both.specificity == 1.0
+    assert both.f1 == pytest.approx(180 / 181)
+    assert pooled([]).f1 == 1.0
+
+
+def test_specificity_of_a_picture_that_is_all_reference_is_one() -> None:
+    assert confusion(FULL, FULL).specificity == 1.0
+    assert confusion(EMPTY, FULL).specificity == 1.0
+    assert confusion(FULL, EMPTY).specificity == 0.0
+
+
+def test_one_measurement_gives_both_surface_quantities() -> None:
+    mask, reference = blob(1, (17, 19)), blob(51, (17, 19))
+    found = surface_distances(mask, reference, (0.5, 1.0))
+    assert found.hd95() == hd95(mask, reference, (0.5, 1.0))
+    for tolerance in (0.5, 1.0, 3.0):
+        expected = normalized_surface_distance(mask, reference, tolerance, (0.5, 1.0))
+        assert found.within(tolerance) == expected
 
 
 def test_nsd_forgives_a_shift_within_the_tolerance_only() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import pearsonr, spearmanr
 
 from napari_medvlseg.core.reliability import (
     BINS,
     case_reliability,
     expected_calibration_error,
+    pearson,
     spearman,
     summarise_reliability,
 )
@@ -57,6 +58,8 @@ def test_the_figures_of_a_set_agree_with_scipy() -> None:
     found = told["spearman"]["predictive_entropy"]
     assert found["pixels"] == pytest.approx(pooled, abs=1e-4)
     assert found["cases"] == pytest.approx(np.mean(single), abs=1e-4)
+    linear = pearsonr(np.concatenate(errors), np.concatenate(entropies)).statistic
+    assert told["pearson"]["predictive_entropy"]["pixels"] == pytest.approx(linear)
     doubts = [case.doubt for case in cases]
     expected = spearmanr(doubts, [0.1, 0.5, 0.3, 0.8]).statistic
     assert told["ranking"] == pytest.approx(expected)
@@ -77,6 +80,18 @@ def test_calibrated_probabilities_have_little_calibration_error() -> None:
     assert told[1] == pytest.approx(np.minimum(p, 1 - p).mean(), abs=0.01)
 
 
+def test_the_calibration_error_is_the_weighted_gap_of_the_bins() -> None:
+    p, information, reference = _case(4)
+    found = case_reliability(p, (p, information), p > 0.5, reference)
+    gaps = []
+    for low in range(BINS):
+        inside = (p * BINS >= low) & (p * BINS < low + 1)
+        gap = abs(p[inside].mean(dtype=float) - reference[inside].mean())
+        gaps.append(inside.mean() * gap)
+    told = expected_calibration_error([found.image.bins])
+    assert told == pytest.approx(sum(gaps), rel=1e-5)
+
+
 def test_every_case_weighs_the_same() -> None:
     """A large picture of zeros does not drown a small one."""
     sizes = ((8, 8), (80, 80))
@@ -91,6 +106,7 @@ def test_every_case_weighs_the_same() -> None:
     assert told["brier"]["union"] is None
     assert told["ece"]["union"] is None
     assert told["spearman"]["predictive_entropy"] == {"pixels": None, "cases": None}
+    assert told["pearson"]["mutual_information"] == {"pixels": None, "cases": None}
 
 
 def test_probability_one_falls_into_the_last_bin() -> None:
@@ -103,6 +119,8 @@ def test_probability_one_falls_into_the_last_bin() -> None:
 def test_a_correlation_with_a_constant_is_not_defined() -> None:
     assert spearman([1, 1, 1], [1, 2, 3]) is None
     assert spearman([1], [2]) is None
+    assert pearson([2, 2], [1, 3]) is None
+    assert pearson([1, 2, 4], [3, 5, 9]) == pytest.approx(1.0)
     assert spearman([1, 2, 2, 5], [1, 3, 3, 9]) == pytest.approx(1.0)
 
 

@@ -14,8 +14,9 @@ from scipy.ndimage import gaussian_filter1d
 from napari_medvlseg import segment
 from napari_medvlseg.core import run
 from napari_medvlseg.core.config import SegmentConfig
+from napari_medvlseg.core.errors import ImageError
 from napari_medvlseg.core.io.kept import KeptSlices
-from napari_medvlseg.core.pipeline import segment_steps
+from napari_medvlseg.core.pipeline import segment_counts, segment_steps
 from napari_medvlseg.core.preprocess.intensity import HINT
 from napari_medvlseg.core.provenance import image_digest, run_settings
 from napari_medvlseg.core.run import NO_SPACING
@@ -333,3 +334,46 @@ def test_one_slice_of_a_volume_is_resampled_within_itself(
     assert result.provenance["pixel_mm"] == [0.5, 1.0]  # rows are A, columns R
     assert result.probability[0, :, :, 1].any()
     assert not result.probability[0, :, :, [0, 2]].any()
+
+
+@pytest.mark.parametrize("tiling", ["whole", "tile"])
+@pytest.mark.parametrize("mirror", [False, True])
+def test_one_run_tells_what_its_first_draws_alone_would_give(
+    predictor: Predictor,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    tiling: str,
+    mirror: bool,
+) -> None:
+    model = with_input(predictor, mirror=mirror)
+    pixels = np.random.default_rng(5).integers(0, 255, (70, 66, 3), dtype=np.uint8)
+    image, prompts = Image(pixels, rgb=True), ["polyp", "skin lesion"]
+    config = SegmentConfig(num_samples=7, tiling=tiling)
+    drawn = count_draws(model, monkeypatch)
+    found = segment_counts(image, prompts, model, config, (2, 5, 7))
+    windows = 1 if tiling == "whole" else 4
+    assert sum(drawn) == 7 * 2 * windows
+    for count, prefix in found.items():
+        alone = segment(
+            image, prompts, model, num_samples=count, tiling=tiling, batch_size=1
+        )
+        for name in MAPS:
+            np.testing.assert_allclose(
+                getattr(prefix, name), getattr(alone, name), atol=2e-5
+            )
+    assert not np.allclose(found[2].probability, found[7].probability, atol=1e-4)
+
+
+def test_a_run_that_stopped_early_gives_its_result_for_every_count(
+    predictor: Predictor,
+) -> None:
+    image = Image(np.zeros((64, 64, 3), np.uint8), rgb=True)
+    config = SegmentConfig(num_samples=12, tolerance=1.0)
+    found = segment_counts(image, ["polyp"], predictor, config, (6, 12))
+    assert found[12].provenance["samples_drawn"] == [5]
+    np.testing.assert_array_equal(found[6].probability, found[12].probability)
+
+
+def test_a_volume_has_no_sample_counts(predictor: Predictor, scan: Image) -> None:
+    with pytest.raises(ImageError, match="expected a picture for several counts"):
+        segment_counts(scan, ["polyp"], predictor, SegmentConfig(), (5,))

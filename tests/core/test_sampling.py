@@ -77,3 +77,21 @@ def test_mirrored_draws_come_by_turns_in_batches_of_their_own(
             done += batch
         assert sorted(done) == list(range(len(done)))  # the first ones, always
     assert len(done) == samples
+
+
+@pytest.mark.parametrize("mirrors", [False, True])
+def test_batches_end_where_a_count_is_wanted(*, mirrors: bool) -> None:
+    stops = (5, 10, 20)
+    groups = draw_batches(30, 4, mirrors=mirrors, stops=stops)
+    ends: list[int] = []
+    done: list[int] = []
+    for group in groups:
+        for batch in group:
+            assert 0 < len(batch) <= 4
+            done += batch
+        assert sorted(done) == list(range(len(done)))
+        ends.append(len(done))
+    assert {*stops, 30} <= set(ends)
+    assert draw_batches(30, 4, mirrors=mirrors, stops=(30,)) == draw_batches(
+        30, 4, mirrors=mirrors
+    )

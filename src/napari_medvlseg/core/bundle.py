@@ -107,6 +107,8 @@ class ModelCard:
     """Files that the model needs and its folder lacks."""
     tokenizer: Mapping[str, Any] = field(default_factory=dict)
     """How a prompt becomes numbers, where the network does not know it itself."""
+    trained_on: tuple[str, ...] = ()
+    """Data sets that it was trained on, by name; none if that is not told."""
 
     @property
     def lack(self) -> str:
@@ -236,6 +238,7 @@ def read_card(folder: Path) -> ModelCard:
             path=folder,
             missing=tuple(name for name in wanted if not (folder / name).is_file()),
             tokenizer=tokenizer,
+            trained_on=tuple(str(name) for name in config.get("trained_on", ())),
         )
     except (KeyError, TypeError, ValueError) as error:
         msg = f"{folder / CONFIG}: expected the fields of a bundle, {error} is wrong"

@@ -177,9 +177,10 @@ def caption_case(
     if design == "class_name":
         return target.class_name
     if attributes.number == 0:
-        return _pick(_NORMAL, seed).format(
+        text = _pick(_NORMAL_BY_DESIGN.get(design, _NORMAL), seed).format(
             name=target.class_name, plural=target.plural, modality=target.modality
         )
+        return text + _OVER_NORMAL if design == "overdescriptive" else text
     return _fill(attributes, target, design, seed)
 
 
@@ -188,6 +189,13 @@ _NORMAL = (
     "There is no {name} in the {modality}.",
     "A {modality} without {plural}.",
 )
+_NORMAL_BY_DESIGN = {
+    "underdescriptive": ("No {name}.", "Without {plural}."),
+    "contradictory": (
+        "No {name} in the {modality}, with a visible {name}.",
+        "A {modality} without {plural}, showing one {name}.",
+    ),
+}
 _FULL = (
     "{what}, located in the {where} of the {place}",
     "{what} at the {where} in the {modality}",
@@ -203,6 +211,10 @@ _UNDER = (
 _OVER = (
     " The border is visible and the surrounding tissue looks different from it; "
     "the rest of the picture shows nothing else of note."
+)
+_OVER_NORMAL = (
+    " Everything looks regular and even throughout; the whole picture shows nothing of "
+    "note anywhere."
 )
 
 

@@ -1,24 +1,29 @@
-"""Measure a model on a labelled data set: one case an image and target."""
+"""Measure a model on a labelled data set: one case an image, target and sample count.
+
+The sample counts of one case are prefixes of the same draws.
+"""
 
 from __future__ import annotations
 
 import itertools
-import math
-import statistics
 import zlib
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from napari_medvlseg.core.averages import spread
 from napari_medvlseg.core.captions import caption_case
 from napari_medvlseg.core.errors import DatasetError
 from napari_medvlseg.core.io.read import read
 from napari_medvlseg.core.metrics import (
-    dice_similarity_coefficient,
-    normalized_surface_distance,
+    Confusion,
+    confusion,
+    hd95,
+    pooled,
+    surface_distances,
 )
-from napari_medvlseg.core.pipeline import segment
+from napari_medvlseg.core.pipeline import segment, segment_counts
 from napari_medvlseg.core.reliability import (
     CaseReliability,
     case_reliability,
@@ -26,14 +31,16 @@ from napari_medvlseg.core.reliability import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
     from napari_medvlseg.core.config import SegmentConfig
     from napari_medvlseg.core.datasets import Case
     from napari_medvlseg.core.predictor import Predictor
-    from napari_medvlseg.core.types import Image
+    from napari_medvlseg.core.types import Image, Segmentation
+
+    Mask = npt.NDArray[np.bool_]
 
 TOLERANCE_PX = 2.0
 """Of the normalised surface distance."""
@@ -48,8 +55,16 @@ class CaseResult:
     prompt: str
     captioned: bool
     """Whether the prompt was written from the reference."""
+    samples: int
+    """Draws that the answer is made of."""
     dsc: float
     nsd: float
+    hd95: float
+    """In pixels."""
+    hd95_mm: float | None
+    """None where the image does not tell its spacing."""
+    sensitivity: float
+    specificity: float
     present: bool
     """Whether anything was found."""
     pixels: int
@@ -60,17 +75,39 @@ class CaseResult:
     """Over the whole image, in nats."""
     doubt: float
     """Predictive entropy of the image, a pixel expected to belong to the target."""
+    brier_union: float | None
+    """Over the union of mask and reference; None where that is empty."""
+    brier_image: float
+    confusion: Confusion
+    """For the figures of the set, as the next one."""
     reliability: CaseReliability
-    """For the figures of the set."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields for a JSON file, without the arrays."""
-        names = [field.name for field in fields(self) if field.name != "reliability"]
+        left_out = ("reliability", "confusion")
+        names = [field.name for field in fields(self) if field.name not in left_out]
         return {name: getattr(self, name) for name in names}
 
 
+class ResultStore(Protocol):
+    """Where the results of finished images are kept, to go on from."""
+
+    def load(self, index: int) -> list[CaseResult] | None:
+        """Return what was kept of an image, by its number."""
+        ...
+
+    def save(self, index: int, results: Sequence[CaseResult]) -> None:
+        """Keep the results of an image."""
+        ...
+
+
 def evaluate_steps(
-    cases: Sequence[Case], design: str, predictor: Predictor, config: SegmentConfig
+    cases: Sequence[Case],
+    design: str,
+    predictor: Predictor,
+    config: SegmentConfig,
+    counts: Sequence[int] = (),
+    kept: ResultStore | None = None,
 ) -> Iterator[CaseResult]:
     """Segment every case on its image's own grid and compare with its reference.
 
@@ -82,6 +119,16 @@ def evaluate_steps(
         Of the prompts that have to be written, where no sheet tells them.
     predictor : Predictor
     config : SegmentConfig
+    counts : sequence of int
+        Fewer draws whose answers are measured as well.
+    kept : ResultStore, optional
+        The results of each image are kept there, and those that it holds are not made
+        again. It must belong to a run of the same questions and settings.
+
+    Yields
+    ------
+    CaseResult
+        Of each case one for every count and, last, for all draws.
 
     Raises
     ------
@@ -90,8 +137,15 @@ def evaluate_steps(
     MedVLSegError
         If a file cannot be read.
     """
-    for _, group in itertools.groupby(cases, key=lambda case: case.image_path):
-        yield from _evaluate_image(list(group), design, predictor, config)
+    images = itertools.groupby(cases, key=lambda case: case.image_path)
+    for index, (_, group) in enumerate(images):
+        results = None if kept is None else kept.load(index)
+        if results is None:
+            asked = _ask(list(group), design)
+            results = list(_evaluate_image(asked, predictor, config, counts))
+            if kept is not None:
+                kept.save(index, results)
+        yield from results
 
 
 def caption_of(
@@ -131,89 +185,141 @@ def summarise(
     Parameters
     ----------
     results : sequence of CaseResult
+        Those of most draws give the figures; fewer draws get figures of their own in
+        ``sample_counts``.
     facts : mapping
         Set, split, model, prompts, samples and so on; they come first.
     """
+    counts = sorted({result.samples for result in results})
+    final = [result for result in results if result.samples == max(counts)]
     summary: dict[str, Any] = {
         **facts,
         "nsd_tolerance_px": TOLERANCE_PX,
-        **_figures(results),
-        "reliability": summarise_reliability(
-            [result.reliability for result in results],
-            [result.dsc for result in results],
-        ),
+        **_figures(final),
+        "reliability": _reliability(final),
     }
-    targets = dict.fromkeys(result.target for result in results)
+    targets = dict.fromkeys(result.target for result in final)
     if len(targets) > 1:
         summary["targets"] = {
-            target: _figures([r for r in results if r.target == target])
+            target: _figures([r for r in final if r.target == target])
             for target in targets
         }
-    return {**summary, "cases": [result.to_dict() for result in results]}
+    if len(counts) > 1:
+        summary["sample_counts"] = [
+            _at_count([r for r in results if r.samples == count]) for count in counts
+        ]
+    return {**summary, "cases": [result.to_dict() for result in final]}
 
 
-def join_sets(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the JSON of several sets: their own and the mean of their means."""
-    names = ("dsc", "nsd")
-    means = {name: [summary[name]["mean"] for summary in summaries] for name in names}
-    return {
-        "sets": [dict(summary) for summary in summaries],
-        "mean": {name: _spread(values) for name, values in means.items()},
-    }
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A case with its prompt, image and reference."""
+
+    case: Case
+    prompt: str
+    image: Image
+    reference: Mask
+
+
+def _ask(cases: Sequence[Case], design: str) -> list[_Question]:
+    """Read the cases of one image and word their prompts."""
+    questions = []
+    for case in cases:
+        image, reference = read_case(case)
+        prompt = case.prompt or caption_of(case, image, reference, design)
+        questions.append(_Question(case, prompt, image, reference))
+    return questions
 
 
 def _evaluate_image(
-    cases: list[Case], design: str, predictor: Predictor, config: SegmentConfig
+    questions: Sequence[_Question],
+    predictor: Predictor,
+    config: SegmentConfig,
+    counts: Sequence[int],
 ) -> Iterator[CaseResult]:
     """Ask all questions about one image at once: they do not influence each other."""
-    pairs = [read_case(case) for case in cases]
-    prompts = [
-        case.prompt or caption_of(case, image, reference, design)
-        for case, (image, reference) in zip(cases, pairs, strict=True)
-    ]
-    image = pairs[0][0]
-    found = segment(image, prompts, predictor, **asdict(config))
-    for index, (case, mask) in enumerate(zip(cases, found.masks, strict=True)):
-        reference = pairs[index][1]
-        reliability = case_reliability(
-            found.probability[index],
-            (found.predictive_entropy[index], found.mutual_information[index]),
-            mask,
-            reference,
-        )
-        yield CaseResult(
-            image=case.image_path.name,
-            target=case.target,
-            prompt=prompts[index],
-            captioned=case.prompt is None,
-            dsc=dice_similarity_coefficient(mask, reference),
-            nsd=normalized_surface_distance(mask, reference, TOLERANCE_PX),
-            present=bool(mask.any()),
-            pixels=int(mask.sum()),
-            reference_pixels=int(reference.sum()),
-            mean_predictive_entropy=_mean(found.predictive_entropy[index]),
-            mean_mutual_information=_mean(found.mutual_information[index]),
-            doubt=reliability.doubt,
-            reliability=reliability,
-        )
+    image, prompts = questions[0].image, [question.prompt for question in questions]
+    samples = config.num_samples
+    if counts:
+        every = sorted({*counts, samples})
+        found = segment_counts(image, prompts, predictor, config, every)
+    else:
+        found = {samples: segment(image, prompts, predictor, **asdict(config))}
+    for index, question in enumerate(questions):
+        for count, segmentation in found.items():
+            yield _compare(question, segmentation, index, count)
 
 
-def _figures(results: Sequence[CaseResult]) -> dict[str, Any]:
-    """Return number, overlap, surface distance and share of absent answers."""
+def _compare(
+    question: _Question, found: Segmentation, index: int, samples: int
+) -> CaseResult:
+    """Compare one mask of a segmentation with its reference."""
+    case, reference, mask = question.case, question.reference, found.masks[index]
+    maps = (found.predictive_entropy[index], found.mutual_information[index])
+    reliability = case_reliability(found.probability[index], maps, mask, reference)
+    counts, surfaces = confusion(mask, reference), surface_distances(mask, reference)
+    spacing = question.image.spacing_mm
+    return CaseResult(
+        image=case.image_path.name,
+        target=case.target,
+        prompt=question.prompt,
+        captioned=case.prompt is None,
+        samples=samples,
+        dsc=counts.f1,
+        nsd=surfaces.within(TOLERANCE_PX),
+        hd95=surfaces.hd95(),
+        hd95_mm=None if spacing is None else hd95(mask, reference, spacing),
+        sensitivity=counts.sensitivity,
+        specificity=counts.specificity,
+        present=bool(mask.any()),
+        pixels=int(mask.sum()),
+        reference_pixels=int(reference.sum()),
+        mean_predictive_entropy=_mean(maps[0]),
+        mean_mutual_information=_mean(maps[1]),
+        doubt=reliability.doubt,
+        brier_union=None if reliability.union is None else reliability.union.brier,
+        brier_image=reliability.image.brier,
+        confusion=counts,
+        reliability=reliability,
+    )
+
+
+def _at_count(results: Sequence[CaseResult]) -> dict[str, Any]:
+    """Return the figures of one number of draws, without the curves."""
+    curves = ("calibration", "error_by_entropy")
+    told = _reliability(results).items()
     return {
-        "n": len(results),
-        "dsc": _spread(result.dsc for result in results),
-        "nsd": _spread(result.nsd for result in results),
-        "absent": _spread(float(not result.present) for result in results)["mean"],
+        "samples": results[0].samples,
+        **_figures(results),
+        "reliability": {name: value for name, value in told if name not in curves},
     }
 
 
-def _spread(values: Iterable[float]) -> dict[str, float | None]:
-    """Return mean and sample standard deviation, None where there are too few."""
-    known = list(values)
+def _reliability(results: Sequence[CaseResult]) -> dict[str, Any]:
+    """Return whether the uncertainty of some results can be believed."""
+    return summarise_reliability(
+        [result.reliability for result in results], [result.dsc for result in results]
+    )
+
+
+def _figures(results: Sequence[CaseResult]) -> dict[str, Any]:
+    """Return number, overlap, surface distances and share of absent answers."""
+    together = pooled(result.confusion for result in results)
+    millimetres = [result.hd95_mm for result in results if result.hd95_mm is not None]
     return {
-        "mean": math.fsum(known) / len(known) if known else None,
-        "std": statistics.stdev(known) if len(known) > 1 else None,
+        "n": len(results),
+        "dsc": spread(result.dsc for result in results),
+        "nsd": spread(result.nsd for result in results),
+        "hd95": spread(result.hd95 for result in results),
+        **({"hd95_mm": spread(millimetres)} if millimetres else {}),
+        "sensitivity": spread(result.sensitivity for result in results),
+        "specificity": spread(result.specificity for result in results),
+        "pooled": {
+            "sensitivity": together.sensitivity,
+            "specificity": together.specificity,
+            "f1": together.f1,
+        },
+        "absent": spread(float(not result.present) for result in results)["mean"],
     }
 
 

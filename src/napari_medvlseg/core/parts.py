@@ -49,6 +49,8 @@ class Question:
     config: SegmentConfig
     words: Words
     mirrors: bool
+    counts: tuple[int, ...] = ()
+    """Numbers of draws after which the means are kept."""
     drawn: list[int] = field(default_factory=list)
     """Samples of each input of the network that is done."""
 
@@ -68,7 +70,10 @@ class Question:
             return
         views: dict[bool, ImageFeatures] = {}  # looking one up hashes the picture
         for group in draw_batches(
-            config.num_samples, config.batch_size, mirrors=self.mirrors
+            config.num_samples,
+            config.batch_size,
+            mirrors=self.mirrors,
+            stops=self.counts,
         ):
             for draws in group:
                 mirrored = self.mirrors and is_mirrored(draws[0])
@@ -80,6 +85,8 @@ class Question:
                     views[mirrored], self.words[mirrored], len(draws), noise
                 )
                 statistics.add(logits.flip(-1) if mirrored else logits)
+            if statistics.count in self.counts:
+                statistics.keep()
             done = sum(len(draws) for draws in group)
             left = config.num_samples - statistics.count
             if left and not self._is_enough(statistics):
@@ -115,6 +122,13 @@ class Part(ABC):
     def means(self) -> Tensor:
         """Return mean probability and entropy so far, (2, h, w)."""
 
+    @abstractmethod
+    def means_at(self, count: int) -> Tensor:
+        """Return what the first draws gave, one of the question's counts of them.
+
+        If fewer were needed, what these gave.
+        """
+
 
 class WholePart(Part):
     """The picture resized to the network's input."""
@@ -134,6 +148,10 @@ class WholePart(Part):
         """Return the means of the draws so far."""
         return self.statistics.means()
 
+    def means_at(self, count: int) -> Tensor:
+        """Return the means of the first draws."""
+        return self.statistics.means_at(count)
+
 
 class TiledPart(Part):
     """The picture at full resolution, window after window."""
@@ -142,6 +160,7 @@ class TiledPart(Part):
         super().__init__(question, index)
         self.tiling = tiling
         self.size = question.config.num_samples * len(tiling.windows)
+        self.earlier = {count: tiling.emptied() for count in question.counts}
 
     def advance(self) -> Iterator[int]:
         """Finish a window, then the next."""
@@ -154,8 +173,14 @@ class TiledPart(Part):
                     yield before
                 before = count
             self.tiling.add(tile, statistics.means())
+            for count, tiling in self.earlier.items():
+                tiling.add(tile, statistics.means_at(count))
             yield before
 
     def means(self) -> Tensor:
         """Return the windows done so far, blended."""
         return self.tiling.merged()
+
+    def means_at(self, count: int) -> Tensor:
+        """Return the windows as the first draws gave them, blended."""
+        return self.earlier[count].merged()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_medvlseg.core.config import SegmentConfig
-from napari_medvlseg.core.errors import PromptError
+from napari_medvlseg.core.errors import ImageError, PromptError
 from napari_medvlseg.core.io.read import read
 from napari_medvlseg.core.maps import Maps, slice_window
 from napari_medvlseg.core.predictor import Predictor
@@ -74,6 +74,40 @@ def segment(
     steps = segment_steps(as_image(image), questions, predictor, config)
     (last,) = deque(steps, maxlen=1)  # an image has at least one picture
     return last.snapshot()
+
+
+def segment_counts(
+    image: Image,
+    prompts: Sequence[str],
+    predictor: Predictor,
+    config: SegmentConfig,
+    counts: Sequence[int],
+) -> dict[int, Segmentation]:
+    """Segment a picture once, and tell what the first draws alone would have given.
+
+    Parameters
+    ----------
+    image : Image
+        A picture.
+    prompts : sequence of str
+    predictor : Predictor
+    config : SegmentConfig
+    counts : sequence of int
+        Numbers of draws, up to that of the configuration.
+
+    Raises
+    ------
+    ImageError
+        If the image is a volume.
+    """
+    if image.ndim != 2:
+        msg = f"expected a picture for several counts, got shape {image.spatial_shape}"
+        raise ImageError(msg)
+    greys = choose_greys(image, config.intensity, predictor.card.input.intensity)
+    questions = tuple(Prompt(text).text for text in prompts)
+    run = Run(image, questions, predictor, config, greys, tuple(counts))
+    deque(run.steps(None), maxlen=0)
+    return {count: run.after(count) for count in counts}
 
 
 def segment_steps(

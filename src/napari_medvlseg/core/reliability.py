@@ -18,7 +18,7 @@ from napari_medvlseg.core.types import doubt_of
 from napari_medvlseg.core.uncertainty import MAX_BINARY_ENTROPY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import numpy.typing as npt
 
@@ -119,7 +119,8 @@ def summarise_reliability(
     -------
     dict
         ``spearman``: rank correlation of each uncertainty with the error over the
-        union, over the pixels of all cases and as the mean over cases. ``brier`` and
+        union, over the pixels of all cases and as the mean over cases; ``pearson``: the
+        same, not of the ranks. ``brier`` and
         ``ece`` over union and whole image. ``calibration``: mean probability, frequency
         and share of the pixels in each bin of it, over whole images (over the union a
         frequency below one half cannot be told). ``error_by_entropy``: mean predictive
@@ -132,10 +133,8 @@ def summarise_reliability(
     entropy = math.fsum(case.entropy for case in cases)
     information = math.fsum(case.information for case in cases)
     return {
-        "spearman": {
-            "predictive_entropy": _correlations(cases, 1),
-            "mutual_information": _correlations(cases, 2),
-        },
+        "spearman": _correlations(cases, spearman),
+        "pearson": _correlations(cases, pearson),
         "brier": {"union": _brier(unions), "image": _brier(images)},
         "ece": {
             "union": expected_calibration_error([p.bins for p in unions]),
@@ -151,6 +150,12 @@ def summarise_reliability(
 def spearman(first: Iterable[float], second: Iterable[float]) -> float | None:
     """Return the rank correlation, ties sharing their mean rank; None if undefined."""
     a, b = (rankdata(np.fromiter(values, np.float64)) for values in (first, second))
+    return pearson(a, b)
+
+
+def pearson(first: Iterable[float], second: Iterable[float]) -> float | None:
+    """Return the linear correlation; None if undefined."""
+    a, b = (np.fromiter(values, np.float64) for values in (first, second))
     if len(a) < 2 or not (np.ptp(a) and np.ptp(b)):
         return None
     return float(np.corrcoef(a, b)[0, 1])
@@ -210,16 +215,21 @@ def _brier(regions: Sequence[Pixels]) -> float | None:
 
 
 def _correlations(
-    cases: Sequence[CaseReliability], row: int
-) -> dict[str, float | None]:
-    """Correlate an uncertainty with the error, over all pixels and case by case."""
+    cases: Sequence[CaseReliability],
+    correlate: Callable[[Values, Values], float | None],
+) -> dict[str, dict[str, float | None]]:
+    """Correlate both uncertainties with the error, over all pixels and by case."""
     samples = [case.sample for case in cases if case.sample.size]
+    rows = {"predictive_entropy": 1, "mutual_information": 2}
     if not samples:
-        return {"pixels": None, "cases": None}
-    pooled = np.concatenate(samples, axis=1)
-    single = [spearman(sample[row], sample[0]) for sample in samples]
-    known = [value for value in single if value is not None]
-    return {
-        "pixels": spearman(pooled[row], pooled[0]),
-        "cases": math.fsum(known) / len(known) if known else None,
-    }
+        return {name: {"pixels": None, "cases": None} for name in rows}
+    everything = np.concatenate(samples, axis=1)
+    found = {}
+    for name, row in rows.items():
+        single = [correlate(sample[row], sample[0]) for sample in samples]
+        known = [value for value in single if value is not None]
+        found[name] = {
+            "pixels": correlate(everything[row], everything[0]),
+            "cases": math.fsum(known) / len(known) if known else None,
+        }
+    return found

@@ -82,6 +82,7 @@ class Run:
         predictor: Predictor,
         config: SegmentConfig,
         greys: Greys,
+        counts: tuple[int, ...] = (),
     ) -> None:
         self.started = time.monotonic()
         self.evidential = predictor.network.evidential
@@ -89,7 +90,8 @@ class Run:
         if self.evidential or not draws_differ:
             config = replace(config, num_samples=1)  # the others would be the same
         self.image, self.predictor, self.config = image, predictor, config
-        self.prompts, self.greys = prompts, greys
+        self.prompts, self.greys, self.counts = prompts, greys, counts
+        self.parts: list[Part] = []
         self.mirrors = predictor.card.input.mirror and config.num_samples > 1
         self.readings = [self._read(prompt) for prompt in self.prompts]
         asked = [reading.text for reading in self.readings]
@@ -139,7 +141,7 @@ class Run:
         """Return the words of a prompt, and those for the mirrored picture."""
         there = exchange_sides(prompt) if self.mirrors else prompt
         words = self.predictor.words(prompt), self.predictor.words(there)
-        return Question(self.predictor, self.config, words, self.mirrors)
+        return Question(self.predictor, self.config, words, self.mirrors, self.counts)
 
     def _recall(self, index: int, kept: SliceStore | None) -> bool:
         """Enter a slice that is kept into the maps; say whether it is."""
@@ -192,6 +194,19 @@ class Run:
                 yield Step(self.done, self.total, partial(self._so_far, work, index))
         if self.slices.axis is not None:  # a volume's maps fill up slice by slice
             self._show(index, [part.means() for part in work])
+        self.parts = work
+
+    def after(self, count: int) -> Segmentation:
+        """Return what the first draws gave of the picture whose run is over.
+
+        Parameters
+        ----------
+        count : int
+            One of the run's counts.
+        """
+        (index,) = self.slices.indices
+        self._show(index, [part.means_at(count) for part in self.parts])
+        return self._segmentation()
 
     def _so_far(self, work: list[Part], index: int) -> Segmentation:
         """Enter a picture into the maps and return them."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 
 class Place(NamedTuple):
@@ -56,7 +56,11 @@ def is_mirrored(draw: int) -> bool:
 
 
 def draw_batches(
-    num_samples: int, batch_size: int, *, mirrors: bool = False
+    num_samples: int,
+    batch_size: int,
+    *,
+    mirrors: bool = False,
+    stops: Collection[int] = (),
 ) -> list[list[range]]:
     """Cut the draws into batches; the first is a single draw, for a preview.
 
@@ -65,6 +69,8 @@ def draw_batches(
     num_samples, batch_size : int
     mirrors : bool
         Whether mirrored draws must be in batches of their own.
+    stops : collection of int
+        Numbers of draws at which batches that belong together must end.
 
     Returns
     -------
@@ -74,7 +80,10 @@ def draw_batches(
     """
     stride = 2 if mirrors else 1
     groups = [[range(1)]]
-    for start in range(1, num_samples, stride * batch_size):
-        end = min(start + stride * batch_size, num_samples)
+    start = 1
+    while start < num_samples:
+        ends = [start + stride * batch_size, num_samples, *stops]
+        end = min(end for end in ends if end > start)
         groups.append([range(at, end, stride) for at in range(start, start + stride)])
+        start = end
     return [[batch for batch in group if batch] for group in groups]

@@ -60,6 +60,7 @@ class RunningStatistics:
         self._square: Tensor | None = None
         self._probability: Tensor | None = None
         self._entropy: Tensor | None = None
+        self._kept: dict[int, Tensor] = {}
 
     def add(self, logits: Tensor) -> None:
         """Take in a batch of draws, (S, H, W)."""
@@ -106,3 +107,12 @@ class RunningStatistics:
             msg = "no draw was added yet"
             raise ValueError(msg)
         return torch.stack([self._probability, self._entropy]) / self.count
+
+    def keep(self) -> None:
+        """Remember the means of the draws so far, for `means_at`."""
+        self._kept[self.count] = self.means()
+
+    def means_at(self, count: int) -> Tensor:
+        """Return what `means` was after so many draws, if that was kept, else is."""
+        kept = self._kept.get(count)
+        return self.means() if kept is None else kept

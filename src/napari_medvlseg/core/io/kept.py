@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    Arrays = list[npt.NDArray[np.float32]]
+    Arrays = list[npt.NDArray[Any]]
 
 SETTINGS = "settings.json"
 DIGEST_BYTES = 6
@@ -48,13 +48,22 @@ class KeptSlices:
         What the names of the results begin with.
     settings : mapping
         Everything that a slice depends on, ready for JSON.
+    what : str
+        What is kept, for messages.
     """
 
-    def __init__(self, output: Path, stem: str, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        output: Path,
+        stem: str,
+        settings: Mapping[str, Any],
+        what: str = "slices",
+    ) -> None:
         text = json.dumps(settings, sort_keys=True)
         digest = hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).hexdigest()
         self.settings = dict(settings)
         self._output, self._stem, self._text = output, stem, text
+        self._what = what
         self._folder = output / f".{stem}-{digest}{_ENDING}"
         self._is_broken = False
 
@@ -79,7 +88,7 @@ class KeptSlices:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
 
-    def save(self, index: int, arrays: Sequence[npt.NDArray[np.float32]]) -> None:
+    def save(self, index: int, arrays: Sequence[npt.NDArray[Any]]) -> None:
         """Keep a slice. Where the disk refuses, the run goes on without."""
         if self._is_broken:
             return
@@ -95,9 +104,10 @@ class KeptSlices:
             if not self.count:
                 self.remove()
             _logger.warning(
-                "%s: cannot keep finished slices there (%s); an interrupted run will "
+                "%s: cannot keep finished %s there (%s); an interrupted run will "
                 "begin anew",
                 self._output,
+                self._what,
                 error.strerror or error,
             )
 

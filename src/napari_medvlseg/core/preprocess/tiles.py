@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     Window = tuple[slice, slice]
+
+_SUMS = ("_total", "_weight")
 
 
 class Tiling:
@@ -53,6 +56,13 @@ class Tiling:
         rows, columns = self.windows[index]
         self._total[:, rows, columns] += means * self._importance
         self._weight[rows, columns] += self._importance
+
+    def emptied(self) -> Tiling:
+        """Return a tiling of the same windows into which none has been added."""
+        other = copy.copy(self)
+        empty = {name: torch.zeros_like(getattr(self, name)) for name in _SUMS}
+        vars(other).update(empty)
+        return other
 
     def merged(self) -> Tensor:
         """Return the blended (2, H, W); 0 where no window has been added."""

@@ -23,7 +23,7 @@ from napari_medvlseg.core.models.compact import Compact, CompactConfig
 from napari_medvlseg.core.name_book import NAMES, NameBook
 from napari_medvlseg.core.targets import TARGETS
 from napari_medvlseg.core.training.bundling import INTENDED_USE, concept, half
-from napari_medvlseg.core.training.card import card_markdown
+from napari_medvlseg.core.training.card import SOURCES, card_markdown
 from napari_medvlseg.core.training.checkpoint import CHECKPOINT
 from napari_medvlseg.core.training.samples import INPUT_SIZE, TILED
 from napari_medvlseg.core.training.vocabulary import (
@@ -195,6 +195,7 @@ def _config(
             "weights_sha256": WEIGHTS_SHA256,
             "tokenizer_sha256": TOKENIZER_SHA256,
         },
+        "trained_on": [name for name, *_ in SOURCES],
         "training": dict(training),
     }
 

@@ -1,0 +1,1 @@
+"""What an evaluation leaves: kept results, tables and figures."""
