@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 BERT_VARIANTS = ("unimedclip", "biomedclip")
 """Their text tower is BERT; the others have OpenAI's."""
 VARIANTS = (*BERT_VARIANTS, "clip", "pubmedclip")
+VOLUME_VARIANT = "m3dclip"
+"""M3D-CLIP, for volumes (appendix F); BERT is its text tower."""
+EVERY_VARIANT = (*VARIANTS, VOLUME_VARIANT)
 ATTENTIONS = ("difference", "scaling", "none")
 ORDERS = ("vision_first", "text_first", "none", "unimodal")
 POOLINGS = ("average", "cls", "attention")
@@ -27,7 +30,7 @@ class MedCLIPSegConfig:
     """
 
     variant: str = "unimedclip"
-    """The CLIP that it adapts, one of `VARIANTS`."""
+    """The CLIP that it adapts, one of `EVERY_VARIANT`."""
     compatible: bool = True
     """Whether to follow the authors' code where their paper reads otherwise: padding
     is attended to and always filled up, means are normalised and projections have
@@ -72,13 +75,19 @@ class MedCLIPSegConfig:
     """None is the variant's own."""
 
     def __post_init__(self) -> None:
-        _check("variant", self.variant, VARIANTS)
+        _check("variant", self.variant, EVERY_VARIANT)
         _check("attention", self.attention, ATTENTIONS)
         _check("order", self.order, ORDERS)
         _check("pooling", self.pooling, POOLINGS)
         _check("head", self.head, HEADS)
         object.__setattr__(self, "layers", tuple(sorted(self.layers)))  # JSON: a list
         vision, text = self.vision_shape, self.text_shape
+        if self.has_volumes != (len(vision.image) == 3):
+            msg = (
+                f"expected an image_size of {3 if self.has_volumes else 2} sides for "
+                f"{self.variant}, got {vision.image_size}"
+            )
+            raise ValueError(msg)
         depth = min(vision.layers, text.layers)
         if vision.layers != text.layers:
             msg = (
@@ -103,15 +112,24 @@ class MedCLIPSegConfig:
             raise ValueError(msg)
 
     @property
+    def has_volumes(self) -> bool:
+        """Whether it segments volumes, not pictures."""
+        return self.variant == VOLUME_VARIANT
+
+    @property
     def has_bert(self) -> bool:
         """Whether BERT reads the prompt; else OpenAI's text transformer does."""
-        return self.variant in BERT_VARIANTS
+        return self.variant in BERT_VARIANTS or self.has_volumes
 
     @property
     def vision_shape(self) -> VisionShape:
         """The sizes of the image tower."""
         if self.vision is not None:
             return self.vision
+        if self.has_volumes:
+            return VisionShape(
+                patch_size=(4, 16, 16), image_size=(32, 256, 256), embed_dim=768
+            )
         return VisionShape(patch_size=32 if self.variant == "pubmedclip" else 16)
 
     @property
@@ -119,6 +137,8 @@ class MedCLIPSegConfig:
         """The sizes of the text tower."""
         if self.text is not None:
             return self.text
+        if self.has_volumes:
+            return TextShape(max_tokens=128, embed_dim=768)
         if self.has_bert:
             return TextShape()
         return TextShape(width=512, heads=8, vocabulary=49408, max_tokens=77)
