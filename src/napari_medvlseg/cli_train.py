@@ -9,6 +9,10 @@ from napari_medvlseg.cli_options import UsageError, add_flags, config_from
 from napari_medvlseg.cli_terminal import progress, say
 from napari_medvlseg.core.training.bipvlseg.config import PRESETS_3D, BiPVLTrainConfig
 from napari_medvlseg.core.training.config import TrainConfig
+from napari_medvlseg.core.training.medclipseg3d.config import (
+    PRESETS_MEDCLIP_3D,
+    MedCLIPVolumeConfig,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -18,11 +22,14 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-PRESETS = ("compact", *PRESETS_3D)
+PRESETS = ("compact", *PRESETS_3D, *PRESETS_MEDCLIP_3D)
+CONFIGS = (TrainConfig, BiPVLTrainConfig, MedCLIPVolumeConfig)
+"""Of all presets; a flag that several have is explained by the first."""
 PRESET_HELP = (
     "What to train: compact (pictures), BiPVL-Seg on labelled volumes as its paper has "
     "it (bipvlseg: AMOS22; -whs-ct, -whs-mr, -brain), or small models of that kind "
-    "(hippocampus-3d, cardiac-3d). Each preset of volumes has defaults of its own; "
+    "(hippocampus-3d, cardiac-3d); or MedCLIPSeg on volumes (medclipseg-3d: a small "
+    "one; -m3dclip: on M3D-CLIP). Each preset of volumes has defaults of its own; "
     "--data then is one folder with imagesTr and labelsTr [compact]"
 )
 
@@ -35,11 +42,14 @@ def add_preset_flags(parser: argparse.ArgumentParser) -> None:
     known = frozenset(field.name for field in dataclasses.fields(TrainConfig))
     title = "how to train on volumes, besides (defaults: those of --preset bipvlseg)"
     add_flags(parser, BiPVLTrainConfig, title, known=known)
+    known |= {field.name for field in dataclasses.fields(BiPVLTrainConfig)}
+    title = "how to train MedCLIPSeg on volumes, besides"
+    add_flags(parser, MedCLIPVolumeConfig, title, known=known)
 
 
 def run_train(options: argparse.Namespace) -> int:
     """Train, going on where an earlier run in the same folder stopped."""
-    if options.preset in PRESETS_3D:
+    if options.preset != "compact":
         return _train_on_volumes(options)
     from napari_medvlseg.core.datasets import find_sets
 
@@ -61,22 +71,37 @@ def run_train(options: argparse.Namespace) -> int:
 
 
 def _train_on_volumes(options: argparse.Namespace) -> int:
-    """Train BiPVL-Seg."""
+    """Train BiPVL-Seg, or MedCLIPSeg in 3D."""
     from napari_medvlseg.core.volume_sets import volume_cases
 
-    _refuse_foreign(options, BiPVLTrainConfig)
-    config = _changed(PRESETS_3D[options.preset], options)
+    preset = {**PRESETS_3D, **PRESETS_MEDCLIP_3D}[options.preset]
+    _refuse_foreign(options, type(preset))
+    config = _changed(preset, options)
     volume_cases(options.data, "train")  # a wrong folder is told first
-    from napari_medvlseg.core.training.bipvlseg.run import train_volume_steps
     from napari_medvlseg.core.training.bipvlseg.start import WEIGHTS
     from napari_medvlseg.core.training.checkpoint import remove_partial
 
     try:
-        _tell(train_volume_steps(options.data, options.output, config))
+        _tell(_volume_records(options, config))
     finally:
         remove_partial(options.output)
     say(f"weights written to {options.output / WEIGHTS}")
     return 0
+
+
+def _volume_records(
+    options: argparse.Namespace, config: BiPVLTrainConfig | MedCLIPVolumeConfig
+) -> Iterator[Record]:
+    """Return the steps of a training on volumes."""
+    if isinstance(config, MedCLIPVolumeConfig):
+        from napari_medvlseg.core.training.medclipseg3d.run import (
+            train_medclip_volume_steps,
+        )
+
+        return train_medclip_volume_steps(options.data, options.output, config)
+    from napari_medvlseg.core.training.bipvlseg.run import train_volume_steps
+
+    return train_volume_steps(options.data, options.output, config)
 
 
 def _tell(records: Iterator[Record]) -> None:
@@ -103,8 +128,7 @@ def _changed(preset: T, options: argparse.Namespace) -> T:
 def _refuse_foreign(options: argparse.Namespace, config: type[object]) -> None:
     """Refuse a flag that the preset would not heed."""
     own = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
-    every = (TrainConfig, BiPVLTrainConfig)
-    names = {field.name for each in every for field in dataclasses.fields(each)}
+    names = {field.name for each in CONFIGS for field in dataclasses.fields(each)}
     foreign = sorted((names - own) & set(vars(options)))
     if foreign:
         flag = f"--{foreign[0].replace('_', '-')}"

@@ -19,9 +19,10 @@ from napari_medvlseg.core.models.bipvlseg.config import BiPVLConfig
 from napari_medvlseg.core.models.bipvlseg.network import BiPVLSeg
 from napari_medvlseg.core.training.bipvlseg.objective import load_text_encoder
 from napari_medvlseg.core.training.bipvlseg.processes import Processes
-from napari_medvlseg.core.training.bipvlseg.run import cosine_rate, train_volume_steps
+from napari_medvlseg.core.training.bipvlseg.run import train_volume_steps
 from napari_medvlseg.core.training.bipvlseg.start import start_from
 from napari_medvlseg.core.training.checkpoint import CHECKPOINT
+from napari_medvlseg.core.training.volumes.run import cosine_rate
 from tests.core.bipvlseg.conftest import TINY
 
 if TYPE_CHECKING:
