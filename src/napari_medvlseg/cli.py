@@ -310,15 +310,17 @@ def _train(commands: argparse._SubParsersAction[_Parser]) -> None:
         "last checkpoint when the same command is given again.",
         [
             "medvlseg train --preset compact --data data --output RUN",
+            "medvlseg train --preset medclipseg --data BUSI --output RUN",
             "medvlseg train --preset hippocampus-3d --data Task04 --output RUN",
         ],
     )
     parser.add_argument(
         "--data",
         type=path_of,
+        action="append",
         required=True,
         metavar="DIR",
-        help="A data set, or a folder of them",
+        help="A data set, or a folder of them; may be repeated for medclipseg.",
     )
     parser.add_argument("--output", type=path_of, required=True, metavar="RUN")
     add_flags(parser, TrainConfig, "how to train")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari_medvlseg.cli_options import UsageError, segment_config
-from napari_medvlseg.cli_terminal import progress, say, show_table
+from napari_medvlseg.cli_terminal import progress, say, show_table, tell
 
 if TYPE_CHECKING:
     import argparse
@@ -37,6 +38,11 @@ def run_evaluate(options: argparse.Namespace) -> int:
     predictor = Predictor.load(
         options.model, device=config.device, precision=config.precision
     )
+    if predictor.network.evidential:
+        from napari_medvlseg.core.run import FROM_EVIDENCE
+
+        tell(FROM_EVIDENCE)
+        config = replace(config, num_samples=1)
     summaries = [
         _evaluate_set(cases, predictor, config, options) for cases in sets.values()
     ]

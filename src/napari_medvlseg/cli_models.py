@@ -97,10 +97,20 @@ def run_export(options: argparse.Namespace) -> int:
     if not (run / "checkpoint.pt").is_file():
         return _export_model(options)
     from napari_medvlseg.core.training.export import Blend, export_bundle
+    from napari_medvlseg.core.training.medclipseg.export import (
+        export_medclipseg,
+        is_medclipseg,
+    )
 
     blend = Blend(options.blend, options.share) if options.blend else None
     figures = _read_figures(options.figures) if options.figures else None
-    export_bundle(run, options.output, figures, blend)
+    if not is_medclipseg(run):
+        export_bundle(run, options.output, figures, blend)
+    elif blend is None:
+        export_medclipseg(run, options.output, figures)
+    else:
+        msg = f"{run}: --blend is for runs of --preset compact; leave it out"
+        raise UsageError(msg)
     say(f"bundle written to {options.output}; use it with --model {options.output}")
     return 0
 

@@ -13,6 +13,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from napari_medvlseg.core.backbones.tower_shapes import VARIANTS
 from napari_medvlseg.core.config import (
     DEVICES,
     FORMATS,
@@ -32,6 +33,7 @@ CHOICES = {
     "device": DEVICES,
     "precision": PRECISIONS,
     "noise_form": NOISE_FORMS,
+    "backbone": VARIANTS,
 }
 
 

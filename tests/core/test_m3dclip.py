@@ -145,10 +145,8 @@ def test_towers_without_adapters_are_no_model_to_import(published: Path) -> None
 def test_a_file_that_is_no_weights_is_told(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="hf download GoodBaiBai88/M3D-CLIP"):
         read_towers(tmp_path / "none.bin", {})
-    path = tmp_path / "broken.bin"
-    path.write_bytes(b"no weights")
-    with pytest.raises(CheckpointError, match="cannot read it"):
-        read_towers(path, {})
-    torch.save([1, 2], path)
-    with pytest.raises(CheckpointError, match="got other things"):
-        read_towers(path, {})
+    for name in ("broken.bin", "broken.safetensors"):
+        path = tmp_path / name
+        path.write_bytes(b"no weights")
+        with pytest.raises(CheckpointError, match="broken"):
+            read_towers(path, {})

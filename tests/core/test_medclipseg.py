@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from napari_medvlseg.core.backbones.tower_shapes import VARIANTS
 from napari_medvlseg.core.models.medclipseg import MedCLIPSeg, MedCLIPSegConfig
-from napari_medvlseg.core.models.medclipseg.config import VARIANTS
 from napari_medvlseg.core.models.probabilistic_attention import zero_noise
 from napari_medvlseg.core.sampling import DrawNoise, Place
 from tests.tiny_medclipseg import (

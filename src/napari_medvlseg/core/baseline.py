@@ -38,6 +38,9 @@ def naive_loop(
         picture = resize(pixels, side, side, smooths=predictor.network.smooths)
         pyramid = predictor.pyramid(picture.flip(-1) if mirrored else picture)
         words = predictor.words(exchange_sides(prompt) if mirrored else prompt)
+        if predictor.network.evidential:
+            statistics.believe(*predictor.believe(pyramid, words))
+            break
         noise = DrawNoise(config.seed, [draw], Place())
         logits = predictor.draw(pyramid, words, 1, noise)
         statistics.add(logits.flip(-1) if mirrored else logits)

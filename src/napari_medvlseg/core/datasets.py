@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -122,6 +122,48 @@ def list_cases(root: Path, split: str, design: str = "original") -> list[Case]:
         for stem, path in images.items()
         for case in _cases_of(root.resolve().name, path, labels[stem], design, sheet)
     ]
+
+
+def fraction_cases(root: Path, percent: int, seed: int) -> list[Case]:
+    """List the training cases of a share of a set, as few-shot runs have it.
+
+    The pictures and prompts of ``Train_text_10.xlsx`` (25, 50) if the set has it;
+    else the first of an order that the seed decides, so that 10 percent are among 25.
+
+    Parameters
+    ----------
+    root : Path
+        The set's own folder.
+    percent : int
+        1 to 100, of the pictures; at least one is left.
+    seed : int
+
+    Raises
+    ------
+    DatasetError
+        If the folder is not a set, has no training split, or misses a label.
+    """
+    cases = list_cases(root, "train")
+    if percent == 100:
+        return cases
+    sheet = _read_sheet(root, "train", str(percent))
+    if sheet is not None:
+        told = [(case, _told(sheet, case)) for case in cases]
+        chosen = [replace(case, prompt=text) for case, text in told if text]
+        if chosen:
+            return chosen
+        msg = f"{root}: expected Train_text_{percent}.xlsx to name pictures of "
+        raise DatasetError(msg + "Train_Folder/img, found none of them there")
+    stems = sorted({case.image_path.stem for case in cases})
+    order = np.random.default_rng(seed).permutation(len(stems))
+    kept = {stems[row] for row in order[: max(1, len(stems) * percent // 100)]}
+    return [case for case in cases if case.image_path.stem in kept]
+
+
+def _told(sheet: Sheet, case: Case) -> str | None:
+    """Return what a sheet says of a case, by its target if the set has several."""
+    several = len(targets_of(case.dataset)) > 1
+    return sheet.get((case.image_path.stem, case.target if several else None))
 
 
 def find_sets(root: Path) -> list[Path]:

@@ -60,6 +60,12 @@ class Question:
         Yields how many are done, those included that need not be drawn.
         """
         config, predictor = self.config, self.predictor
+        if predictor.network.evidential:
+            believed = predictor.believe(predictor.pyramid(pixels), self.words[False])
+            statistics.believe(*believed)
+            self.drawn.append(statistics.count)
+            yield config.num_samples
+            return
         views: dict[bool, ImageFeatures] = {}  # looking one up hashes the picture
         for group in draw_batches(
             config.num_samples, config.batch_size, mirrors=self.mirrors

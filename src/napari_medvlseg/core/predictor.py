@@ -160,6 +160,19 @@ class Predictor:
             )
         return logits[:, 0].cpu()
 
+    def believe(
+        self, pyramid: ImageFeatures, words: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return mean probability and expected entropy of an evidential network.
+
+        One pass, each (h, w) on the grid of the input.
+        """
+        vectors, mask = words
+        with torch.inference_mode(), self._autocast():
+            belief = self.network.believe(pyramid, vectors, mask)
+            found = belief.probability[0, 0], belief.expected_entropy[0, 0]
+        return found[0].float().cpu(), found[1].float().cpu()
+
     def forget(self) -> None:
         """Drop the remembered words and features."""
         self._words.clear()

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 TILE_FROM = 1.5
 """A concept that asks for tiles gets them from so many tiles a side on."""
 
+FROM_EVIDENCE = (
+    "this model tells its uncertainty from the evidence that it found, in one pass; "
+    "the number of samples changes nothing"
+)
 NO_SPACING = (
     "this model wants pixels of a size in mm, which the image does not tell; it was "
     "taken as it is"
@@ -79,7 +83,9 @@ class Run:
         greys: Greys,
     ) -> None:
         self.started = time.monotonic()
-        if not (predictor.network.samples or predictor.card.input.mirror):
+        self.evidential = predictor.network.evidential
+        draws_differ = predictor.network.samples or predictor.card.input.mirror
+        if self.evidential or not draws_differ:
             config = replace(config, num_samples=1)  # the others would be the same
         self.image, self.predictor, self.config = image, predictor, config
         self.prompts, self.greys = prompts, greys
@@ -269,6 +275,7 @@ class Run:
         """Say what the user may want to know of names, grey values and spacing."""
         hints = [reading.hint for reading in self.readings if reading.hint]
         hints += [self.greys.hint] if self.greys.hint else []
+        hints += [FROM_EVIDENCE] if self.evidential else []
         if self.predictor.card.input.spacing_mm and self.image.units != "mm":
             hints.append(NO_SPACING)
         return hints
@@ -292,6 +299,7 @@ class Run:
                 "tiled": list(self.tiled),
                 "pixel_mm": None if pixel_mm is None else list(pixel_mm),
                 "mirrored_draws": self.mirrors,
+                "uncertainty_from": "evidence" if self.evidential else "samples",
                 "axis": self.slices.axis,
                 "slice_index": self.config.slice_index,
                 "smoothing": self._smoothing(),

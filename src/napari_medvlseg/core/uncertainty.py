@@ -74,6 +74,10 @@ class RunningStatistics:
             self._entropy = self._entropy + entropy
         self.count += logits.shape[0]
 
+    def believe(self, probability: Tensor, entropy: Tensor) -> None:
+        """Take in what one pass says by itself: both means, (H, W)."""
+        self._probability, self._entropy, self.count = probability, entropy, 1
+
     def standard_error(self) -> float:
         """Return how far the mean probability may still move.
 

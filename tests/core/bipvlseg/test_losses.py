@@ -13,7 +13,6 @@ from napari_medvlseg.core.models.bipvlseg.config import BiPVLConfig
 from napari_medvlseg.core.models.bipvlseg.network import AlignmentHead
 from napari_medvlseg.core.training.bipvlseg.config import AlignmentSettings
 from napari_medvlseg.core.training.bipvlseg.losses import (
-    SampleNoise,
     TaskWeights,
     aggregate,
     alignment_loss,
@@ -22,6 +21,7 @@ from napari_medvlseg.core.training.bipvlseg.losses import (
     info_nce,
     segmentation_loss,
 )
+from napari_medvlseg.core.training.noise import SampleNoise
 from tests.core.bipvlseg.numpy_layers import linear, randomise, softmax
 
 if TYPE_CHECKING:

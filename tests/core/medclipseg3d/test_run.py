@@ -16,7 +16,6 @@ from napari_medvlseg.cli import main
 from napari_medvlseg.core.errors import CheckpointError, DatasetError
 from napari_medvlseg.core.models.probabilistic_attention import zero_noise
 from napari_medvlseg.core.training.bipvlseg.data import augmentation, patch_of, prepare
-from napari_medvlseg.core.training.bipvlseg.losses import SampleNoise
 from napari_medvlseg.core.training.medclipseg3d.config import (
     PRESETS_MEDCLIP_3D,
     MedCLIPVolumeConfig,
@@ -27,6 +26,7 @@ from napari_medvlseg.core.training.medclipseg3d.run import (
     load_finished,
     train_medclip_volume_steps,
 )
+from napari_medvlseg.core.training.noise import SampleNoise
 from napari_medvlseg.core.volume_sets import volume_cases
 
 if TYPE_CHECKING:

@@ -41,6 +41,8 @@ class OpenClipVision(VisionTransformer):  # type: ignore[misc]  # open_clip has 
             output_dim=shape.embed_dim,
             act_layer=QuickGELU,
         )
+        if shape.stem:
+            self.conv1 = _stem(shape.stem, shape.width)
 
     def embed(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) to the tokens before block 0, (B, T, D)."""
@@ -244,6 +246,21 @@ class OpenClipText(nn.Module):
         end = self.ln_final(tokens[torch.arange(len(tokens)), last])
         projected: Tensor = end @ self.text_projection
         return projected
+
+
+def _stem(channels: tuple[int, ...], width: int) -> nn.Sequential:
+    """Return convolutions that each halve a picture; the last one gives patches."""
+    layers: list[nn.Module] = []
+    before = 3
+    for each in channels:
+        layers += [
+            nn.Conv2d(before, each, 3, stride=2, padding=1, bias=False),
+            nn.GroupNorm(8, each),
+            nn.GELU(),
+        ]
+        before = each
+    layers.append(nn.Conv2d(before, width, 3, stride=2, padding=1, bias=False))
+    return nn.Sequential(*layers)
 
 
 def _run_block(block: Any, tokens: Tensor, *, is_causal: bool = False) -> Tensor:

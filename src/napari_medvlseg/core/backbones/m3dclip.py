@@ -6,20 +6,20 @@ brings each into the shared space. Nothing in them is run.
 
 from __future__ import annotations
 
-import pickle
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from napari_medvlseg.core.checkpoint_file import read_state
 from napari_medvlseg.core.errors import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    import torch
     from torch import Tensor
 
 HUB_ID = "GoodBaiBai88/M3D-CLIP"
@@ -110,23 +110,13 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"hf download {HUB_ID}"
         )
         raise CheckpointError(msg)
+    if path.suffix != ".safetensors":
+        return read_state(path)
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        held = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        *(pickle.UnpicklingError, SafetensorError, RuntimeError),
-        *(OSError, EOFError, ValueError, KeyError),
-    ) as error:
-        reason = str(error).split("\n", maxsplit=1)[0]
-        msg = f"{path}: expected a whole file of tensors, cannot read it ({reason})"
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        msg = f"{path}: expected a whole file of tensors, cannot read it ({error})"
         raise CheckpointError(msg) from error
-    if not isinstance(held, dict) or not all(
-        isinstance(value, torch.Tensor) for value in held.values()
-    ):
-        msg = f"{path}: expected tensors by name as {HUB_ID} has them, got other things"
-        raise CheckpointError(msg)
-    return held
 
 
 def _some(keys: list[str]) -> str:

@@ -25,8 +25,8 @@ from napari_medvlseg.core.bundle import (
     to_json,
     write_sums,
 )
+from napari_medvlseg.core.checkpoint_file import read_state
 from napari_medvlseg.core.checkpoints.card import bundle_config, checkpoint_card
-from napari_medvlseg.core.checkpoints.reader import read_state
 from napari_medvlseg.core.checkpoints.store import free_place
 from napari_medvlseg.core.checkpoints.weights import write_weights
 from napari_medvlseg.core.errors import CheckpointError

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from napari_medvlseg.core.checkpoints.reader import read_state
+from napari_medvlseg.core.checkpoint_file import read_state
 from napari_medvlseg.core.errors import CheckpointError
 
 if TYPE_CHECKING:

@@ -124,6 +124,7 @@ class Compact(nn.Module):
 
     autocasts = True
     smooths = True
+    evidential = False
     plain = False
 
     def __init__(self, config: CompactConfig | None = None) -> None:

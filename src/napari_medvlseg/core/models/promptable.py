@@ -37,6 +37,20 @@ class Drawn(Protocol):
         ...
 
 
+class Belief(Protocol):
+    """A distribution of the probability of every pixel, from one pass."""
+
+    @property
+    def probability(self) -> Tensor:
+        """Return its mean, (B, 1, h, w)."""
+        ...
+
+    @property
+    def expected_entropy(self) -> Tensor:
+        """Return the mean entropy in nats, (B, 1, h, w)."""
+        ...
+
+
 class PromptReader(Protocol):
     """Turns a prompt into what the network encodes."""
 
@@ -63,6 +77,11 @@ class PromptableNetwork(Protocol):
         """Whether two draws differ."""
         ...
 
+    @property
+    def evidential(self) -> bool:
+        """Whether one pass tells how unsure it is; such a network has `believe`."""
+        ...
+
     def to(self, device: torch.device, /) -> Any:
         """Move to a device."""
         ...
@@ -87,4 +106,8 @@ class PromptableNetwork(Protocol):
         self, image: Any, words: Tensor, mask: Tensor, noise: NoiseSource, /
     ) -> Drawn:
         """Return one opinion for each entry of the batch."""
+        ...
+
+    def believe(self, image: Any, words: Tensor, mask: Tensor, /) -> Belief:
+        """Return what the evidence says, on the grid of the input."""
         ...

@@ -64,7 +64,7 @@ def card_markdown(config: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
         "",
         "## How well it does",
         "",
-        *_figure_lines(figures),
+        *figure_lines(figures),
         "",
         "## Limits",
         "",
@@ -79,7 +79,7 @@ def card_markdown(config: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _figure_lines(figures: Mapping[str, Any]) -> list[str]:
+def figure_lines(figures: Mapping[str, Any]) -> list[str]:
     """Return the tables of figures."""
     sets = figures.get("sets", [])
     if not sets:

@@ -22,6 +22,7 @@ from napari_medvlseg.core.models.build import build_network
 from napari_medvlseg.core.models.compact import Compact, CompactConfig
 from napari_medvlseg.core.name_book import NAMES, NameBook
 from napari_medvlseg.core.targets import TARGETS
+from napari_medvlseg.core.training.bundling import INTENDED_USE, concept, half
 from napari_medvlseg.core.training.card import card_markdown
 from napari_medvlseg.core.training.checkpoint import CHECKPOINT
 from napari_medvlseg.core.training.samples import INPUT_SIZE, TILED
@@ -54,22 +55,7 @@ SUMMARY = (
     "Finds polyps, skin lesions, breast and brain tumours, lungs, retinal vessels, "
     "cell nuclei and white blood cells in 2D pictures, from English prompts."
 )
-INTENDED_USE = "Research use only; not a medical device, not for diagnosis."
 LICENCE = "Research use only (LICENSE-WEIGHTS)"
-EXAMPLES = {
-    "breast tumor": "breast tumor in the breast ultrasound image",
-    "polyp": "one round polyp in the colonoscopy image",
-    "skin lesion": "skin lesion in the dermatoscopy image",
-    "brain tumor": "brain tumor in the contrast-enhanced brain MRI image",
-    "lungs": "lungs in the chest X-ray image",
-    "left lung": "left lung in the chest X-ray image",
-    "right lung": "right lung in the chest X-ray image",
-    "retinal vessels": "retinal vessels in the fundus photograph",
-    "cell nuclei": "cell nuclei in the microscopy image",
-    "white blood cell nucleus": "white blood cell nucleus in the blood smear image",
-    "white blood cell cytoplasm": "white blood cell cytoplasm in the blood smear image",
-}
-"""A prompt that works for each class."""
 
 
 class Blend(NamedTuple):
@@ -131,7 +117,7 @@ def export_bundle(
     config = _config(folder.name, network, told)
     write_bundle(
         folder,
-        weights=save(_half(network.state_dict())),
+        weights=save(half(network.state_dict())),
         config=config,
         card=card_markdown(config, measured),
         figures=measured,
@@ -218,20 +204,10 @@ def _concepts() -> list[dict[str, Any]]:
     concepts: dict[str, dict[str, Any]] = {}
     for dataset, targets in TARGETS.items():
         for info in targets:
-            concepts[info.class_name] = {
-                "name": info.class_name,
-                "synonyms": list(SYNONYMS.get(info.class_name, ())),
-                "modality": info.modality,
-                "example": EXAMPLES[info.class_name],
-                "tiling": "tile" if dataset in TILED else "whole",
-                "min_foreground": OWN_MIN_FOREGROUND.get(info.class_name),
-            }
+            concepts[info.class_name] = concept(
+                info,
+                SYNONYMS.get(info.class_name, ()),
+                tiling="tile" if dataset in TILED else "whole",
+                min_foreground=OWN_MIN_FOREGROUND.get(info.class_name),
+            )
     return list(concepts.values())
-
-
-def _half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return half precision; counters stay."""
-    return {
-        name: (value.half() if value.is_floating_point() else value).contiguous()
-        for name, value in state.items()
-    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +21,9 @@ from napari_medvlseg.core.models.build import build_network
 from napari_medvlseg.core.models.compact import Compact, CompactConfig
 from napari_medvlseg.core.models.probabilistic_attention import zero_noise
 from napari_medvlseg.core.predictor import choose_device
-from napari_medvlseg.core.training.checkpoint import read_checkpoint, write_checkpoint
 from napari_medvlseg.core.training.depth import leave_out_blocks
 from napari_medvlseg.core.training.fold import depthwise_in_float32, fold_statistics
-from napari_medvlseg.core.training.log import TrainingLog
+from napari_medvlseg.core.training.loop import TrainingLoop
 from napari_medvlseg.core.training.losses import (
     mixture_logits,
     segmentation_loss,
@@ -40,10 +39,11 @@ from napari_medvlseg.core.training.samples import (
 from napari_medvlseg.core.training.validate import validation_dsc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from napari_medvlseg.core.training.config import TrainConfig
+    from napari_medvlseg.core.training.loop import Part, Record
     from napari_medvlseg.core.training.samples import Batch, Plan
 
 SAVE_EVERY = 50
@@ -55,16 +55,6 @@ WORDS_STEP = 8
 """Prompts are padded to a multiple: matrix products are prepared for each size."""
 TEXT_CACHE = 20_000
 """Prompts whose word vectors are kept (some 15 kB each)."""
-
-
-class Record(TypedDict):
-    """What happened in a step; `validation` after the last of an epoch."""
-
-    step: int
-    total_steps: int
-    epoch: int
-    loss: float
-    validation: dict[str, float] | None
 
 
 def train_steps(data: Path, output: Path, config: TrainConfig) -> Iterator[Record]:
@@ -99,18 +89,20 @@ def train_steps(data: Path, output: Path, config: TrainConfig) -> Iterator[Recor
     yield from run.steps()
 
 
-class _Run:
+class _Run(TrainingLoop):
     """Everything that changes while training."""
+
+    save_every = SAVE_EVERY
 
     def __init__(self, data: Path, output: Path, config: TrainConfig) -> None:
         self.config = config
         self.device = choose_device(config.device)
-        self.output = output
-        output.mkdir(parents=True, exist_ok=True)
+        super().__init__(output, config)
         train, self.validation = _load(data)
         train += load_strangers(data, config.strangers, config.strangers_per_volume)
         self.plans = Plans(train, config)
-        self.total_steps = self.plans.steps_per_epoch * config.epochs
+        self.steps_per_epoch = self.plans.steps_per_epoch
+        self.total_steps = self.plans.total_steps
         self.text = _TextCache(self.device)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(config.seed)
@@ -135,27 +127,11 @@ class _Run:
             total_steps=self.total_steps + 1,
             pct_start=0.15,
         )
-        self.step = 0
-        self.log = TrainingLog(output)
 
     def steps(self) -> Iterator[Record]:
         """Train to the end, saving on the way."""
-        per_epoch = self.plans.steps_per_epoch
-        for plan in self._prepared():
-            epoch = self.step // per_epoch
-            loss = self._one_step(plan)
-            done = self.step % per_epoch == 0
-            dsc = self._validate() if done else None
-            self.log.add(self.step, epoch, loss, dsc)
-            if done or self.step % SAVE_EVERY == 0:
-                self.save()
-            yield Record(
-                step=self.step,
-                total_steps=self.total_steps,
-                epoch=epoch,
-                loss=loss,
-                validation=dsc,
-            )
+        self.prepared = iter(self._prepared())
+        return super().steps()
 
     def _prepared(self) -> Iterable[Plan]:
         """Prepare the steps to come, in other processes if there are any."""
@@ -167,8 +143,9 @@ class _Run:
             pin_memory=self.device.type == "cuda",
         )
 
-    def _one_step(self, plan: Plan) -> float:
+    def one_step(self, epoch: int) -> float:  # noqa: ARG002 - the plans know it
         """Take one step of the optimiser and return the loss."""
+        plan = next(self.prepared)
         generator = torch.Generator(self.device).manual_seed(
             step_seed(self.config.seed, self.step, "appearance and noise")
         )
@@ -183,7 +160,6 @@ class _Run:
         if math.isfinite(float(norm)):
             self.optimizer.step()
         self.schedule.step()
-        self.step += 1
         self._update_average()
         return float(loss.detach())
 
@@ -221,7 +197,8 @@ class _Run:
 
     def _update_average(self) -> None:
         """Move the averaged weights towards the current ones, soon at first."""
-        decay = min(self.config.average_decay, self.step / (self.step + 10))
+        done = self.step + 1
+        decay = min(self.config.average_decay, done / (done + 10))
         current = self.model.state_dict()
         ours: list[Tensor] = []
         theirs: list[Tensor] = []
@@ -233,37 +210,21 @@ class _Run:
                 value.copy_(current[name])
         torch._foreach_lerp_(ours, theirs, 1 - decay)
 
-    def _validate(self) -> dict[str, float]:
+    def validate(self, epoch: int) -> dict[str, float]:  # noqa: ARG002 - after each
         """Return the mean DSC of each set with the averaged weights, without noise."""
         return {
             name: validation_dsc(self.average, self.text.padded, samples)
             for name, samples in self.validation.items()
         }
 
-    def save(self) -> None:
-        """Write the whole state beside the old one, then put it in its place."""
-        state = {
-            "step": self.step,
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "log": self.log.rows,
+    def parts(self) -> Mapping[str, Part]:
+        """Return what a checkpoint holds, by name."""
+        return {
+            "model": self.model,
+            "average": self.average,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
         }
-        write_checkpoint(self.output, self.config.to_dict(), state)
-        self.log.write()
-
-    def resume(self) -> None:
-        """Go on from the last checkpoint, if there is one."""
-        state = read_checkpoint(self.output, self.config.to_dict(), self.device)
-        if state is None:
-            return
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.step = int(state["step"])
-        self.log.rows = state["log"]
 
 
 class _TextCache:

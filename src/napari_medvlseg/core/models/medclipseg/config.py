@@ -5,21 +5,23 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from napari_medvlseg.core.backbones.tower_shapes import TextShape, VisionShape
+from napari_medvlseg.core.backbones.tower_shapes import (
+    BERT_VARIANTS,
+    EVERY_VARIANT,
+    SHAPES,
+    VOLUME_VARIANT,
+    TextShape,
+    VisionShape,
+)
+from napari_medvlseg.core.models.medclipseg_choices import (
+    ATTENTIONS,
+    HEADS,
+    ORDERS,
+    POOLINGS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-BERT_VARIANTS = ("unimedclip", "biomedclip")
-"""Their text tower is BERT; the others have OpenAI's."""
-VARIANTS = (*BERT_VARIANTS, "clip", "pubmedclip")
-VOLUME_VARIANT = "m3dclip"
-"""M3D-CLIP, for volumes (appendix F); BERT is its text tower."""
-EVERY_VARIANT = (*VARIANTS, VOLUME_VARIANT)
-ATTENTIONS = ("difference", "scaling", "none")
-ORDERS = ("vision_first", "text_first", "none", "unimodal")
-POOLINGS = ("average", "cls", "attention")
-HEADS = ("mask", "evidential")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +40,9 @@ class MedCLIPSegConfig:
     towers are the values of the last block, and the contrastive loss is theirs."""
     adapters: bool = True
     """Whether the towers are adapted at all."""
-    layers: tuple[int, ...] = tuple(range(1, 11))
-    """Blocks, counted from 0, before which an adapter stands."""
+    layers: tuple[int, ...] = ()
+    """Blocks, counted from 0, before which an adapter stands; empty is all but the
+    first and the last, 1 to 10 of 12."""
     adapter_dim: int = 256
     """Channels of an adapter."""
     cross_attention: bool = True
@@ -80,7 +83,6 @@ class MedCLIPSegConfig:
         _check("order", self.order, ORDERS)
         _check("pooling", self.pooling, POOLINGS)
         _check("head", self.head, HEADS)
-        object.__setattr__(self, "layers", tuple(sorted(self.layers)))  # JSON: a list
         vision, text = self.vision_shape, self.text_shape
         if self.has_volumes != (len(vision.image) == 3):
             msg = (
@@ -89,6 +91,8 @@ class MedCLIPSegConfig:
             )
             raise ValueError(msg)
         depth = min(vision.layers, text.layers)
+        layers = tuple(sorted(self.layers)) or tuple(range(1, depth - 1))
+        object.__setattr__(self, "layers", layers)  # JSON: a list
         if vision.layers != text.layers:
             msg = (
                 "expected two towers of one depth, got "
@@ -124,24 +128,12 @@ class MedCLIPSegConfig:
     @property
     def vision_shape(self) -> VisionShape:
         """The sizes of the image tower."""
-        if self.vision is not None:
-            return self.vision
-        if self.has_volumes:
-            return VisionShape(
-                patch_size=(4, 16, 16), image_size=(32, 256, 256), embed_dim=768
-            )
-        return VisionShape(patch_size=32 if self.variant == "pubmedclip" else 16)
+        return self.vision or SHAPES[self.variant][0]
 
     @property
     def text_shape(self) -> TextShape:
         """The sizes of the text tower."""
-        if self.text is not None:
-            return self.text
-        if self.has_volumes:
-            return TextShape(max_tokens=128, embed_dim=768)
-        if self.has_bert:
-            return TextShape()
-        return TextShape(width=512, heads=8, vocabulary=49408, max_tokens=77)
+        return self.text or SHAPES[self.variant][1]
 
     @property
     def adapted_layers(self) -> tuple[int, ...]:

@@ -69,6 +69,10 @@ class BetaBelief(NamedTuple):
         counts = functional.softplus(logits.float()) + 1
         return cls(counts[:, :1], counts[:, 1:])
 
+    def enlarged(self, size: tuple[int, ...]) -> BetaBelief:
+        """Return the belief on a finer grid, its counts interpolated."""
+        return BetaBelief(enlarge(self.against, size), enlarge(self.support, size))
+
     @property
     def probability(self) -> Tensor:
         """The mean, (B, 1, *spatial)."""

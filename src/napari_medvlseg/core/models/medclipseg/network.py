@@ -32,6 +32,7 @@ from napari_medvlseg.core.models.medclipseg.head import (
     mask_head,
 )
 from napari_medvlseg.core.models.medclipseg.keys import rename_to_own
+from napari_medvlseg.core.models.probabilistic_attention import zero_noise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,6 +47,7 @@ TOWERS: Mapping[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "biomedclip": (TimmVision, BertText),
     "clip": (OpenClipVision, OpenClipText),
     "pubmedclip": (OpenClipVision, OpenClipText),
+    "small": (OpenClipVision, BertText),
     "m3dclip": (VolumeVision, partial(BertText, linear=True)),
 }
 """For the image and for the text, by variant."""
@@ -131,6 +133,11 @@ class MedCLIPSeg(nn.Module):
     def samples(self) -> bool:
         """Whether two draws differ."""
         return self.config.samples_values
+
+    @property
+    def evidential(self) -> bool:
+        """Whether one pass tells how unsure it is."""
+        return self.config.head == "evidential"
 
     def lighten(self) -> None:
         """Hold in bfloat16 what draws need, for good; what precedes them stays.
@@ -224,6 +231,29 @@ class MedCLIPSeg(nn.Module):
             tokens,
             belief,
         )
+
+    def believe(
+        self, image: ImageTokens, words: Tensor, word_mask: Tensor
+    ) -> BetaBelief:
+        """Return what an evidential head believes, on the grid of the input.
+
+        Parameters
+        ----------
+        image : tokens (B, T, .)
+        words : (B, L, .)
+        word_mask : (B, L) bool
+            False at padding.
+
+        Raises
+        ------
+        ValueError
+            If the head is another.
+        """
+        belief = self.draw(image, words, word_mask, zero_noise).belief
+        if belief is None:
+            msg = f"expected an evidential head, got {self.config.head}"
+            raise ValueError(msg)
+        return belief.enlarged(image.input_size)
 
     def forward(
         self, pixels: Tensor, ids: Tensor, noise: NoiseSource | torch.Generator

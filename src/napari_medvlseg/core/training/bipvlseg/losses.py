@@ -6,7 +6,7 @@ logits (N, and one for the background if the classes exclude one another).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from monai.losses.dice import DiceLoss
@@ -199,21 +199,6 @@ class TaskWeights(nn.Module):
         weights = 0.5 * torch.exp(-2 * self.log_sigma)
         total: Tensor = (weights * losses + self.log_sigma).sum()
         return total
-
-
-class SampleNoise(NamedTuple):
-    """Normal noise whose every row has its own generator, whatever batch it is in."""
-
-    generators: tuple[torch.Generator, ...]
-
-    def __call__(self, shape: tuple[int, ...]) -> Tensor:
-        """Return noise of a shape whose first axis is the batch."""
-        return torch.stack(
-            [
-                torch.randn(shape[1:], generator=generator, device=generator.device)
-                for generator in self.generators
-            ]
-        )
 
 
 def _perturbed(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from napari_medvlseg.core.training.bipvlseg.config import BiPVLTrainConfig
     from napari_medvlseg.core.training.bipvlseg.processes import Processes
-    from napari_medvlseg.core.training.run import Record
+    from napari_medvlseg.core.training.loop import Record
 
 CLASSES = "classes.json"
 
@@ -111,7 +111,7 @@ class _Run(VolumeRun):
             texts = tokenize(self.sheet, config.text_format, config.text)
         return Objective(network, config, texts)
 
-    def validate(self) -> dict[str, float]:
+    def scores(self) -> dict[str, float]:
         """Return the mean DSC of each class, without noise."""
         described = Objective(self.average, self.config, self.objective.texts)
         with torch.inference_mode():

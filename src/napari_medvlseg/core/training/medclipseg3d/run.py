@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_medvlseg.core.training.bipvlseg.data import Volume
+    from napari_medvlseg.core.training.loop import Record
     from napari_medvlseg.core.training.medclipseg3d.config import MedCLIPVolumeConfig
-    from napari_medvlseg.core.training.run import Record
 
 BERT = "text_model.transformer."
 TOWERS = ("vision_model.", "text_model.")
@@ -147,7 +147,7 @@ class _Run(VolumeRun):
             parameter.requires_grad_(parameter.requires_grad and not frozen)
         return Objective(network, config)
 
-    def validate(self) -> dict[str, float]:
+    def scores(self) -> dict[str, float]:
         """Return the mean DSC of each structure, without noise."""
         config = self.config
         windows = MedCLIPSegWindows(self.average, bert_tokenizer(self.average.config))
@@ -159,7 +159,7 @@ class _Run(VolumeRun):
             return windows.draw(windows.look(window, asked), 1, zero_noise)
 
         scores = [
-            self._scores(volume_logits(ask, volume, config, self.device), volume)
+            self._of_volume(volume_logits(ask, volume, config, self.device), volume)
             for volume in self.validation
         ]
         return {
@@ -167,7 +167,7 @@ class _Run(VolumeRun):
             for index, each in enumerate(config.asked)
         }
 
-    def _scores(self, logits: Tensor, volume: Volume) -> list[float]:
+    def _of_volume(self, logits: Tensor, volume: Volume) -> list[float]:
         """Return the DSC of each structure in a volume."""
         regions = [each.labels for each in self.config.asked]
         there = to_regions(volume.label.float(), regions) > 0

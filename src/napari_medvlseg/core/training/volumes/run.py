@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,19 +22,18 @@ from napari_medvlseg.core.training.bipvlseg.data import (
     patch_of,
     prepare,
 )
-from napari_medvlseg.core.training.bipvlseg.losses import SampleNoise
 from napari_medvlseg.core.training.bipvlseg.processes import Processes
 from napari_medvlseg.core.training.bipvlseg.start import WEIGHTS
-from napari_medvlseg.core.training.checkpoint import read_checkpoint, write_checkpoint
-from napari_medvlseg.core.training.log import TrainingLog
+from napari_medvlseg.core.training.loop import TrainingLoop
+from napari_medvlseg.core.training.noise import SampleNoise
 from napari_medvlseg.core.training.plans import step_seed
-from napari_medvlseg.core.training.run import Record
 from napari_medvlseg.core.volume_sets import volume_cases
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from napari_medvlseg.core.training.loop import Part, Record
     from napari_medvlseg.core.training.volumes.config import VolumeTrainConfig
 
 CLIP_NORM = 5.0
@@ -66,7 +65,7 @@ def run_steps(
         run.finish()
 
 
-class VolumeRun(ABC):
+class VolumeRun(TrainingLoop):
     """Everything that changes while training.
 
     Parameters
@@ -87,13 +86,12 @@ class VolumeRun(ABC):
         self, data: Path, output: Path, config: VolumeTrainConfig, processes: Processes
     ) -> None:
         self.config = config
-        self.output = output
         self.processes = processes
         self.device = processes.device(choose_device(config.device))
         self.rows = processes.rows(config.batch_size)
         self.train, self.validation = _load(data, config)
         self.check_labels(data, max(int(volume.label.max()) for volume in self.train))
-        output.mkdir(parents=True, exist_ok=True)
+        super().__init__(output, config)
         self.objective: Any = self.build().to(self.device)
         self.parallel = processes.wrapped(
             self.objective, all_used=self.objective.uses_all
@@ -108,8 +106,6 @@ class VolumeRun(ABC):
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
         )
-        self.step = 0
-        self.log = TrainingLog(output)
 
     @abstractmethod
     def check_labels(self, data: Path, highest: int) -> None:
@@ -123,41 +119,19 @@ class VolumeRun(ABC):
         """
 
     @abstractmethod
-    def validate(self) -> Mapping[str, float]:
+    def scores(self) -> dict[str, float]:
         """Return the mean DSC of each class over the validation volumes."""
 
     @abstractmethod
     def write_weights(self) -> None:
         """Write the averaged network, and what it takes to use it, into the output."""
 
-    def steps(self) -> Iterator[Record]:
-        """Train to the end, saving after every epoch."""
-        while self.step < self.total_steps:
-            epoch = self.step // self.steps_per_epoch
-            loss = self._one_step(epoch)
-            done = self.step % self.steps_per_epoch == 0
-            dsc = None
-            if done and self._validates(epoch + 1):
-                dsc = self.validate()
-            self.log.add(self.step, epoch, loss, dsc)
-            if done:
-                self.save()
-            yield Record(
-                step=self.step,
-                total_steps=self.total_steps,
-                epoch=epoch,
-                loss=loss,
-                validation=dsc,
-            )
+    def validate(self, epoch: int) -> dict[str, float] | None:
+        """Return the mean DSC of each class without noise, where one is due."""
+        due = epoch % self.config.validate_every == 0 or epoch == self.config.epochs
+        return self.scores() if self.validation and due else None
 
-    def _validates(self, epoch: int) -> bool:
-        """Return whether an epoch, counted from 1, is followed by a validation."""
-        every = self.config.validate_every
-        return bool(self.validation) and (
-            epoch % every == 0 or epoch == self.config.epochs
-        )
-
-    def _one_step(self, epoch: int) -> float:
+    def one_step(self, epoch: int) -> float:
         """Take one step of the optimiser and return the loss over all processes."""
         for group in self.optimizer.param_groups:
             group["lr"] = cosine_rate(self.config, self.step, self.total_steps)
@@ -170,7 +144,6 @@ class VolumeRun(ABC):
         norm = nn.utils.clip_grad_norm_(learning, CLIP_NORM)
         if math.isfinite(float(norm)):
             self.optimizer.step()
-        self.step += 1
         self._update_average()
         return self.processes.mean(loss.detach())
 
@@ -206,40 +179,26 @@ class VolumeRun(ABC):
         """Move the averaged weights towards the current ones, soon at first."""
         if self.average is self.objective.network:
             return
-        decay = min(self.config.average_decay, self.step / (self.step + 10))
+        done = self.step + 1
+        decay = min(self.config.average_decay, done / (done + 10))
         current = self.objective.network.state_dict()
         for name, value in self.average.state_dict().items():
             if value.dtype.is_floating_point:
                 value.lerp_(current[name], 1 - decay)
 
     def save(self) -> None:
-        """Write the whole state beside the old one, then put it in its place."""
+        """Write the whole state, once."""
         if self.processes.first:
-            self._write_checkpoint()
+            super().save()
         self.processes.wait()
 
-    def _write_checkpoint(self) -> None:
-        """Write what `resume` needs, and the curves."""
-        state = {
-            "step": self.step,
-            "objective": self.objective.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "log": self.log.rows,
+    def parts(self) -> Mapping[str, Part]:
+        """Return what a checkpoint holds, by name."""
+        return {
+            "objective": self.objective,
+            "average": self.average,
+            "optimizer": self.optimizer,
         }
-        write_checkpoint(self.output, self.config.to_dict(), state)
-        self.log.write()
-
-    def resume(self) -> None:
-        """Go on from the last checkpoint, if there is one."""
-        state = read_checkpoint(self.output, self.config.to_dict(), self.device)
-        if state is None:
-            return
-        self.objective.load_state_dict(state["objective"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = int(state["step"])
-        self.log.rows = state["log"]
 
     def finish(self) -> None:
         """Write the weights and what they are for."""

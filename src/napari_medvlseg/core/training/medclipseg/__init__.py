@@ -1,0 +1,1 @@
+"""Training MedCLIPSeg: the paper's losses, ablations and shares of the data."""
