@@ -67,15 +67,16 @@ def _train_on_volumes(options: argparse.Namespace) -> int:
     _refuse_foreign(options, BiPVLTrainConfig)
     config = _changed(PRESETS_3D[options.preset], options)
     volume_cases(options.data, "train")  # a wrong folder is told first
+    from napari_medvlseg.core.training.bipvlseg.export import bundle_folder
     from napari_medvlseg.core.training.bipvlseg.run import train_volume_steps
-    from napari_medvlseg.core.training.bipvlseg.start import WEIGHTS
     from napari_medvlseg.core.training.checkpoint import remove_partial
 
     try:
         _tell(train_volume_steps(options.data, options.output, config))
     finally:
         remove_partial(options.output)
-    say(f"weights written to {options.output / WEIGHTS}")
+    bundle = bundle_folder(options.output, config.sheet)
+    say(f"bundle written to {bundle}; use it with --model {bundle}")
     return 0
 
 

@@ -23,6 +23,11 @@ from napari_medvlseg.core.training.bipvlseg.data import (
     patch_of,
     prepare,
 )
+from napari_medvlseg.core.training.bipvlseg.export import (
+    CLASSES,
+    bundle_folder,
+    export_volume_bundle,
+)
 from napari_medvlseg.core.training.bipvlseg.losses import SampleNoise
 from napari_medvlseg.core.training.bipvlseg.objective import (
     Objective,
@@ -43,7 +48,6 @@ if TYPE_CHECKING:
 
     from napari_medvlseg.core.training.bipvlseg.config import BiPVLTrainConfig
 
-CLASSES = "classes.json"
 CLIP_NORM = 5.0
 
 
@@ -60,7 +64,7 @@ def train_volume_steps(
         A folder of labelled volumes, as `volume_cases` describes it.
     output : Path
         Gets ``checkpoint.pt``, ``config.json``, ``curves.csv``, ``curves.png`` and at
-        the end ``model.safetensors``, ``network.json`` and ``classes.json``.
+        the end ``model.safetensors``, ``network.json``, ``classes.json`` and a bundle.
     config : BiPVLTrainConfig
 
     Yields
@@ -258,13 +262,16 @@ class _Run:
         self.log.rows = state["log"]
 
     def finish(self) -> None:
-        """Write the weights, but for a frozen text encoder, and what they are for."""
+        """Write the weights, what they are for, and both as a bundle."""
         if self.processes.first:
             self._write_weights()
+            export_volume_bundle(
+                self.output, bundle_folder(self.output, self.config.sheet)
+            )
         self.processes.wait()
 
     def _write_weights(self) -> None:
-        """Write `WEIGHTS`, `NETWORK` and `CLASSES`."""
+        """Write `WEIGHTS`, without a frozen text encoder, `NETWORK` and `CLASSES`."""
         frozen = self.config.text_training == "none"
         state = {
             name: value.contiguous().cpu()
