@@ -223,7 +223,7 @@ def _evaluate(commands: argparse._SubParsersAction[_Parser]) -> None:
         "Prints the Dice similarity coefficient (DSC) and the normalised surface "
         "distance (NSD) at 2 px: mean and standard deviation over cases, one case an "
         "image and target. Both masks empty count 1, one empty counts 0. With a 3D "
-        "model a set is a folder of volumes ({images,labels}{Tr,Val,Ts}), and each class "
+        "model a set is a folder of volumes ({images,labels}{Tr,Val,Ts}); each class "
         "gets DSC, NSD at 1 mm and the 95th percentile Hausdorff distance (HD95).",
         [
             "medvlseg evaluate --data data/BUSI --split val",
