@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
@@ -38,6 +38,10 @@ def scan(tmp_path: Path) -> Path:
     return tmp_path / "set" / "imagesVal" / "scan.nii.gz"
 
 
+def _load(path: Path) -> Any:
+    return nib.load(path)
+
+
 def test_segment_writes_classes_maps_and_a_sidecar(
     bundle: Path, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -48,13 +52,13 @@ def test_segment_writes_classes_maps_and_a_sidecar(
     maps = ("predictive_entropy", "mutual_information", "expected_entropy")
     expected = {f"OUT_{n}.nii.gz" for n in ("labels", "probability", *maps)}
     assert {p.name for p in out.parent.iterdir()} == {*expected, "OUT.json"}
-    labels = nib.load(out.parent / "OUT_labels.nii.gz")
+    labels = _load(out.parent / "OUT_labels.nii.gz")
     assert labels.shape == SHAPE
-    np.testing.assert_array_equal(labels.affine, nib.load(scan).affine)
-    probability = nib.load(out.parent / "OUT_probability.nii.gz").get_fdata()
+    np.testing.assert_array_equal(labels.affine, _load(scan).affine)
+    probability = _load(out.parent / "OUT_probability.nii.gz").get_fdata()
     assert probability.shape == (*SHAPE, 2)
     for name in maps:  # one for all classes
-        assert nib.load(out.parent / f"OUT_{name}.nii.gz").shape == SHAPE
+        assert _load(out.parent / f"OUT_{name}.nii.gz").shape == SHAPE
     told = json.loads((out.parent / "OUT.json").read_text(encoding="utf-8"))
     assert told["exclusive"] is True
     first, second = told["prompts"]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import save_file
 
+from napari_medvlseg.core.backbones.bert import BertShape
+from napari_medvlseg.core.backbones.text_encoders import TEXT_ENCODERS
 from napari_medvlseg.core.bundle import NO_PICTURES, ModelCard
 from napari_medvlseg.core.class_texts import ClassSheet, ClassText
 from napari_medvlseg.core.io.class_sheet import find_sheet, write_class_sheet
@@ -112,6 +114,14 @@ TINY_3D = replace(
 )
 
 
+_SMALL_TEXT = replace(
+    TEXT_ENCODERS["minilm"],
+    shape=BertShape(dim=384, layers=4, heads=12, hidden_dim=8, vocabulary=9),
+    stages=(1, 1, 1, 1),
+)
+"""As wide as MiniLM, whose own weights no run repeats."""
+
+
 def write_tiny_run(run: Path, **changes: Any) -> Path:
     """Write what a finished run of BiPVL-Seg leaves, of random weights."""
     settings = replace(TINY_3D, **changes)
@@ -120,7 +130,7 @@ def write_tiny_run(run: Path, **changes: Any) -> Path:
     config = settings.network(len(sheet.classes), 1)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        network = BiPVLSeg(config)
+        network = BiPVLSeg(config, _SMALL_TEXT)
     state = {n: x for n, x in network.state_dict().items() if not n.startswith("text.")}
     save_file(state, run / "model.safetensors")
     told = {"architecture": "bipvlseg", "config": config.to_dict()}

@@ -36,7 +36,8 @@ SPACING = (1.0, 2.0, 3.5)
 def _surface(mask: Mask, spacing: tuple[float, ...]) -> npt.NDArray[np.float64]:
     """Return where the voxels lie that have a face outside the mask."""
     inner = binary_erosion(mask, generate_binary_structure(3, 1))
-    return np.argwhere(mask & ~inner) * np.array(spacing)
+    places: npt.NDArray[np.float64] = np.argwhere(mask & ~inner) * np.array(spacing)
+    return places
 
 
 def _blob(shift: int = 0) -> Mask:
@@ -64,8 +65,8 @@ def test_figures_agree_with_scipy_and_monai(
     assert found.dsc == pytest.approx(
         2 * (mask & reference).sum() / (mask.sum() + reference.sum())
     )
-    tensors = [torch.from_numpy(m)[None, None] for m in (mask, reference)]
-    assert found.dsc == pytest.approx(float(compute_dice(*tensors)))
+    one_hot, other_hot = (torch.from_numpy(m)[None, None] for m in (mask, reference))
+    assert found.dsc == pytest.approx(float(compute_dice(one_hot, other_hot)))
 
 
 def test_nothing_on_both_sides_is_agreement_and_on_one_has_no_distance() -> None:

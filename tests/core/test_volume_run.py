@@ -101,7 +101,7 @@ def test_the_result_lies_on_the_images_own_grid(
     image = _volume(np.eye(4))
     turned = np.flip(
         image.voxels.transpose(order),
-        [axis for axis, sign in enumerate(signs) if sign < 0],
+        tuple(axis for axis, sign in enumerate(signs) if sign < 0),
     )
     affine = np.eye(4)
     affine[:3, :3] = np.eye(3)[:, order] * signs
@@ -113,7 +113,7 @@ def test_the_result_lies_on_the_images_own_grid(
         num_samples=3,
     )
     back = np.flip(
-        other.labels, [axis for axis, sign in enumerate(signs) if sign < 0]
+        other.labels, tuple(axis for axis, sign in enumerate(signs) if sign < 0)
     ).transpose(np.argsort(order))
     np.testing.assert_array_equal(back, straight.labels)
 
@@ -181,7 +181,7 @@ def test_a_run_tells_its_progress_and_can_be_cut_off_within_a_window() -> None:
 def test_a_run_goes_on_from_the_windows_that_are_kept(tmp_path: Path) -> None:
     predictor, config = grey_predictor(), SegmentConfig(num_samples=2, batch_size=1)
     kept = KeptSlices(tmp_path, "run", {})
-    steps = segment_steps(_volume(), ["all"], predictor, config, kept)
+    steps: Any = segment_steps(_volume(), ["all"], predictor, config, kept)
     total = next(steps).total
     for _ in range(4):  # two windows and a draw
         next(steps)

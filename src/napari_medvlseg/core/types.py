@@ -253,7 +253,8 @@ class Segmentation:
             Of the prompt.
         """
         values: npt.NDArray[np.float32] = getattr(self, name)
-        return values[index if len(values) > 1 else 0]
+        chosen: npt.NDArray[np.float32] = values[index if len(values) > 1 else 0]
+        return chosen
 
     @property
     def doubtful(self) -> tuple[bool, ...]:

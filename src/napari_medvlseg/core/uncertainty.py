@@ -48,7 +48,8 @@ def binary_entropy_of_logits(logits: Tensor) -> Tensor:
 def categorical_entropy_term(probability: Map) -> Map:
     """Return -p ln p in nats, 0 at 0; the entropy is its sum over all classes."""
     p = np.clip(probability, 0, 1, dtype=np.float32)
-    return -p * np.log(p + np.finfo(np.float32).tiny) + np.float32(0)  # not -0.0
+    term: Map = -p * np.log(p + np.finfo(np.float32).tiny) + np.float32(0)  # not -0.0
+    return term
 
 
 def mutual_information(predictive_entropy: Map, expected_entropy: Map) -> Map:

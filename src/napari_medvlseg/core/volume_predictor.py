@@ -41,7 +41,8 @@ class VolumePredictor:
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``mps``.
     precision : str
-        ``auto``, ``float32`` or ``bfloat16``: of the draws.
+        ``auto``, ``float32`` or ``bfloat16``: of the draws. What is computed once is
+        computed in float32.
 
     Raises
     ------
@@ -107,7 +108,7 @@ class VolumePredictor:
 
     def look(self, window: Tensor, words: Any) -> Any:
         """Return what no noise touches of a window (1, channels, i, j, k)."""
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode():
             return self.network.look(window.to(self.device), words)
 
     def draw(self, seen: Any, draws: int, noise: NoiseSource) -> Tensor:

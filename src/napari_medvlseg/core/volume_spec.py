@@ -43,11 +43,8 @@ class VolumeSpec:
 
     def __post_init__(self) -> None:
         numbers = [*self.patch, *(self.spacing_mm or ()), *(self.window or ())]
-        if len(self.patch) != 3 or min(self.patch) < 1:
+        if min(self.patch) < 1:
             msg = f"patch must be 3 sides above 0, got {self.patch}"
-            raise ValueError(msg)
-        if self.spacing_mm is not None and len(self.spacing_mm) != 3:
-            msg = f"spacing_mm must be 3 lengths, got {self.spacing_mm}"
             raise ValueError(msg)
         if not 0 <= self.overlap < 1 or not all(map(math.isfinite, numbers)):
             msg = f"overlap must be from 0 to below 1, got {self.overlap}"
@@ -93,7 +90,21 @@ class VolumeSpec:
         """
         rest = dict(told)
         classes = tuple(ClassText(**each) for each in rest.pop("classes"))
-        for name in ("colors", "patch", "spacing_mm", "window"):
-            rest[name] = None if rest[name] is None else tuple(rest[name])
+        for name, count in (("patch", 3), ("spacing_mm", 3), ("window", 2)):
+            rest[name] = _numbers(name, rest[name], count)
+        rest["colors"] = tuple(rest["colors"])
         rest["regions"] = tuple(tuple(each) for each in rest.get("regions", ()))
         return cls(sheet=ClassSheet(classes), **rest)
+
+
+def _numbers(
+    name: str, told: list[float] | None, count: int
+) -> tuple[float, ...] | None:
+    """Return so many numbers, or nothing where nothing is told."""
+    if told is None and name != "patch":
+        return None
+    numbers = tuple(told or ())
+    if len(numbers) != count:
+        msg = f"{name} must be {count} numbers, got {told}"
+        raise ValueError(msg)
+    return numbers

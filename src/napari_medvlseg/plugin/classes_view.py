@@ -75,11 +75,10 @@ class ClassesView(QWidget):
             for column, text in enumerate(asdict(each).values()):
                 item = QTableWidgetItem(text)
                 item.setToolTip(text)
+                if column == 0:
+                    color = QColor(self._colors[row])
+                    item.setData(Qt.ItemDataRole.DecorationRole, color)
                 self.table.setItem(row, column, item)
-            item = self.table.item(row, 0)
-            if item is not None and row < len(self._colors):
-                color = QColor(self._colors[row])
-                item.setData(Qt.ItemDataRole.DecorationRole, color)
 
     def sheet(self) -> ClassSheet:
         """Return what the table says.
@@ -184,7 +183,7 @@ class ClassesView(QWidget):
         for button in (self.load, self.save, self.reset):
             buttons.addWidget(button)
         buttons.addStretch()
-        label = QLabel("Classes in &words", self)
+        label = QLabel("Classes in words", self)
         label.setBuddy(self.table)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

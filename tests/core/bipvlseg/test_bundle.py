@@ -115,7 +115,10 @@ def test_a_3d_bundle_is_no_model_of_pictures_nor_the_other_way(bundle: Path) -> 
     ("change", "told"),
     [
         (lambda config: config["volume"].pop("patch"), "'patch' is wrong"),
-        (lambda config: config["volume"].update(patch=[32, 16]), "patch must be 3"),
+        (
+            lambda config: config["volume"].update(patch=[32, 16]),
+            "patch must be 3 numbers",
+        ),
         (lambda config: config["volume"].update(window=[2, 1]), "window must be two"),
         (lambda config: config["volume"].update(colors=["red"]), "colors must be"),
         (lambda config: config["volume"].update(overlap=1.0), "overlap must be"),

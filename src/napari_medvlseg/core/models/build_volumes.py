@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -22,8 +23,6 @@ from napari_medvlseg.core.models.bipvlseg.windows import BiPVLWindows
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    import torch
 
     from napari_medvlseg.core.bundle import ModelCard
     from napari_medvlseg.core.models.volumetric import VolumeNetwork
@@ -51,22 +50,24 @@ def build_volume_network(card: ModelCard) -> VolumeNetwork:
         )
         raise CheckpointError(msg)
     try:
-        return NETWORKS[name](card)
+        built: VolumeNetwork = NETWORKS[name](card)
     except (
         *(SafetensorError, RuntimeError, TypeError, ValueError, KeyError, OSError),
     ) as error:
         reason = str(error).splitlines()[0]
         msg = f"{card.path}: expected the weights of its network, got others ({reason})"
         raise CheckpointError(msg) from error
+    return built
 
 
-def _bipvlseg(card: ModelCard) -> VolumeNetwork:
+def _bipvlseg(card: ModelCard) -> BiPVLWindows:
     """Return BiPVL-Seg with its tokenizer; a frozen text encoder comes from its own."""
     config = BiPVLConfig.from_dict(dict(card.network["config"]))
     if card.volume is not None and config.classes != len(card.volume.names):
         msg = f"{config.classes} channels for {len(card.volume.names)} classes"
         raise ValueError(msg)
-    network = BiPVLSeg(config)
+    with torch.device("meta"):  # no memory, and no chance, for weights that come
+        network = BiPVLSeg(config)
     state = {name: _single(x) for name, x in load_file(card.path / WEIGHTS).items()}
     tokenizer = None
     if config.has_text:
@@ -76,7 +77,7 @@ def _bipvlseg(card: ModelCard) -> VolumeNetwork:
         if not any(name.startswith(_TEXT) for name in state):
             frozen = load_weights(spec, find_text_folder(config.text))
             state |= {f"{_TEXT}{name}": tensor for name, tensor in frozen.items()}
-    network.load_state_dict(state)
+    network.load_state_dict(state, assign=True)
     built = BiPVLWindows(network, tokenizer)
     return built.eval().requires_grad_(requires_grad=False)
 

@@ -58,7 +58,8 @@ def network_volume(
     if window is None:
         changed = NormalizeIntensity(nonzero=True, channel_wise=True)(turned[None])
     else:
-        changed = ScaleIntensityRange(*window, 0.0, 1.0, clip=True)(turned[None])
+        low, high = window
+        changed = ScaleIntensityRange(low, high, 0.0, 1.0, clip=True)(turned[None])
     return torch.as_tensor(changed).float()
 
 

@@ -104,7 +104,8 @@ def export_volume_bundle(
 def _spec(run: Path, network: BiPVLConfig, settings: Mapping[str, Any]) -> VolumeSpec:
     """Return what the bundle says of volumes and classes."""
     sheet = read_class_sheet(run / CLASSES)
-    spacing, window = settings["spacing_mm"], settings["window"]
+    told, window = settings["spacing_mm"], settings["window"]
+    spacing = (float(told[0]), float(told[1]), float(told[2])) if any(told) else None
     return VolumeSpec(
         sheet=sheet,
         colors=class_colors(len(sheet.classes)),
@@ -112,7 +113,7 @@ def _spec(run: Path, network: BiPVLConfig, settings: Mapping[str, Any]) -> Volum
         text_format=settings["text_format"],
         patch=network.patch,
         overlap=OVERLAP,
-        spacing_mm=tuple(map(float, spacing)) if any(spacing) else None,
+        spacing_mm=spacing,
         window=(float(window[0]), float(window[1])) if any(window) else None,
         channels=network.channels,
         regions=_regions(str(settings.get("regions", ""))),
