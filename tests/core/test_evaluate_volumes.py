@@ -17,7 +17,7 @@ from napari_medvlseg.core.errors import DatasetError
 from napari_medvlseg.core.evaluate_volumes import (
     class_figures,
     evaluate_volumes,
-    hausdorff_distance_95,
+    hd95,
     summarise_volumes,
 )
 from napari_medvlseg.core.volume_sets import volume_cases
@@ -69,13 +69,13 @@ def test_figures_agree_with_scipy_and_monai(
     assert found.dsc == pytest.approx(float(compute_dice(one_hot, other_hot)))
 
 
-def test_nothing_on_both_sides_is_agreement_and_on_one_has_no_distance() -> None:
+def test_nothing_on_both_sides_is_agreement_and_on_one_is_as_far_as_can_be() -> None:
     empty = np.zeros((3, 3, 3), bool)
     both = class_figures(empty, empty, 1.0, None)
     assert (both.dsc, both.nsd, both.hd95) == (1.0, 1.0, 0.0)
     one = class_figures(~empty, empty, 1.0, None)
-    assert (one.dsc, one.nsd, one.hd95) == (0.0, 0.0, None)
-    assert hausdorff_distance_95(empty, ~empty) is None
+    assert (one.dsc, one.nsd, one.hd95) == (0.0, 0.0, pytest.approx(27**0.5))
+    assert hd95(empty, ~empty, (2.0, 2.0, 1.0)) == pytest.approx(9.0)
 
 
 @pytest.fixture

@@ -42,8 +42,8 @@ class ClassFigures:
 
     dsc: float
     nsd: float
-    hd95: float | None
-    """In mm or voxels; None where one of the two is empty and the other is not."""
+    hd95: float
+    """In mm or voxels; the diagonal of the grid where one of the two is empty."""
     voxels: int
     reference_voxels: int
 
@@ -130,30 +130,26 @@ def class_figures(
     return ClassFigures(
         dsc=dice_similarity_coefficient(mask, reference),
         nsd=normalized_surface_distance(mask, reference, tolerance, spacing),
-        hd95=hausdorff_distance_95(mask, reference, spacing),
+        hd95=hd95(mask, reference, spacing),
         voxels=int(mask.sum()),
         reference_voxels=int(reference.sum()),
     )
 
 
-def hausdorff_distance_95(
-    mask: Mask, reference: Mask, spacing: Sequence[float] | None = None
-) -> float | None:
+def hd95(mask: Mask, reference: Mask, spacing: Sequence[float] | None = None) -> float:
     """Return the larger 95th percentile of the distances of one surface to the other.
 
     Parameters
     ----------
     mask, reference : (*spatial) bool
+        Both empty gives 0, one empty the diagonal of the grid.
     spacing : floats, one an axis, optional
-        Without it distances are in voxels.
-
-    Returns
-    -------
-    float or None
-        0 where both are empty; None where one is, since there is no distance then.
+        Edge lengths of a voxel; without them distances are in voxels.
     """
+    edges = (1.0,) * mask.ndim if spacing is None else tuple(spacing)
     if not (mask.any() and reference.any()):
-        return 0.0 if mask.any() == reference.any() else None
+        longest = math.hypot(*(n * e for n, e in zip(mask.shape, edges, strict=True)))
+        return 0.0 if mask.any() == reference.any() else longest
     import torch
     from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 
@@ -168,7 +164,7 @@ def hausdorff_distance_95(
             torch.from_numpy(np.ascontiguousarray(reference[box]))[None, None],
             include_background=True,
             percentile=PERCENTILE,
-            spacing=None if spacing is None else list(spacing),
+            spacing=list(edges),
         )
     return float(distance.item())
 
@@ -223,16 +219,16 @@ def _read(case: VolumeCase) -> tuple[Image, npt.NDArray[Any]]:
     return image, labels
 
 
-def _spread(values: Iterable[float | None]) -> dict[str, float | None]:
-    """Return mean and sample standard deviation of those that are known."""
-    known = [value for value in values if value is not None]
+def _spread(values: Iterable[float]) -> dict[str, float | None]:
+    """Return mean and sample standard deviation, which one case does not have."""
+    known = list(values)
     return {
         "mean": _mean(known),
         "std": statistics.stdev(known) if len(known) > 1 else None,
     }
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
-    """Return the mean of those that are known."""
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if known else None
+def _mean(values: Iterable[float]) -> float:
+    """Return the mean."""
+    known = list(values)
+    return math.fsum(known) / len(known)

@@ -15,15 +15,20 @@ from monai.transforms.croppad.dictionary import (
     SpatialPadd,
 )
 from monai.transforms.intensity.dictionary import (
+    NormalizeIntensityd,
     RandScaleIntensityd,
     RandShiftIntensityd,
+    ScaleIntensityRanged,
 )
-from monai.transforms.spatial.dictionary import RandAffined, RandFlipd
+from monai.transforms.spatial.dictionary import (
+    Orientationd,
+    RandAffined,
+    RandFlipd,
+    Spacingd,
+)
 
 from napari_medvlseg.core.errors import DatasetError
 from napari_medvlseg.core.io.read import read
-from napari_medvlseg.core.preprocess.resample import ModelGrid
-from napari_medvlseg.core.preprocess.volumes import network_volume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,8 +55,6 @@ class Volume(NamedTuple):
 def prepare(case: VolumeCase, config: BiPVLTrainConfig) -> Volume:
     """Read a case and bring it to the orientation, spacing and range of a run.
 
-    A finished model sees the volumes that it is to segment in the same way.
-
     Raises
     ------
     DatasetError
@@ -66,15 +69,34 @@ def prepare(case: VolumeCase, config: BiPVLTrainConfig) -> Volume:
             f"{sorted(shapes)}"
         )
         raise DatasetError(msg)
-    known = any(config.spacing_mm) and images[0].units == "mm"
-    grid = ModelGrid.of(images[0], config.spacing_mm if known else None)
-    window = config.window if any(config.window) else None
-    labels = np.rint(grid.to_model(label.voxels, nearest=True)).astype(np.uint8)
+    voxels = np.stack([image.voxels.astype(np.float32) for image in images])
+    affine = torch.from_numpy(np.asarray(images[0].affine, np.float64))
+    sample = {
+        "image": MetaTensor(torch.from_numpy(voxels), affine=affine),
+        "label": MetaTensor(
+            torch.from_numpy(label.voxels.astype(np.float32))[None], affine=affine
+        ),
+    }
+    done: Any = _preparation(config)(sample)
     return Volume(
         case.name,
-        torch.cat([network_volume(image, grid, window) for image in images]).half(),
-        torch.from_numpy(np.ascontiguousarray(labels))[None],
+        done["image"].as_tensor().half(),
+        done["label"].as_tensor().round().byte(),
     )
+
+
+def _preparation(config: BiPVLTrainConfig) -> Compose:
+    """Return what is done once to a volume."""
+    steps: list[Any] = [Orientationd(BOTH, axcodes="RAS", labels=None)]
+    if any(config.spacing_mm):
+        modes = ("bilinear", "nearest")
+        steps.append(Spacingd(BOTH, pixdim=config.spacing_mm, mode=modes))
+    if any(config.window):
+        low, high = config.window
+        steps.append(ScaleIntensityRanged("image", low, high, 0.0, 1.0, clip=True))
+    else:
+        steps.append(NormalizeIntensityd("image", nonzero=True, channel_wise=True))
+    return Compose(steps)
 
 
 def augmentation(config: BiPVLTrainConfig) -> Compose:

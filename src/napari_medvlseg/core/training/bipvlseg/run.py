@@ -262,16 +262,13 @@ class _Run:
         self.log.rows = state["log"]
 
     def finish(self) -> None:
-        """Write the weights, what they are for, and both as a bundle."""
+        """Write the weights, but for a frozen text encoder, and what they are for."""
         if self.processes.first:
             self._write_weights()
-            export_volume_bundle(
-                self.output, bundle_folder(self.output, self.config.sheet)
-            )
         self.processes.wait()
 
     def _write_weights(self) -> None:
-        """Write `WEIGHTS`, without a frozen text encoder, `NETWORK` and `CLASSES`."""
+        """Write `WEIGHTS`, `NETWORK` and `CLASSES`, and a bundle of them."""
         frozen = self.config.text_training == "none"
         state = {
             name: value.contiguous().cpu()
@@ -298,6 +295,7 @@ class _Run:
         write_class_sheet(self.output / CLASSES, self.sheet, overwrite=True)
         text = json.dumps(told, indent=2, ensure_ascii=False)
         (self.output / NETWORK).write_text(text, encoding="utf-8")
+        export_volume_bundle(self.output, bundle_folder(self.output, self.config.sheet))
 
 
 def cosine_rate(config: BiPVLTrainConfig, step: int, total: int) -> float:
