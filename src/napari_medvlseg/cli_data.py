@@ -27,11 +27,14 @@ def run_evaluate(options: argparse.Namespace) -> int:
     from napari_medvlseg.core.bundle import model_card
     from napari_medvlseg.core.datasets import list_cases
 
+    if model_card(options.model).volume is not None:
+        from napari_medvlseg.cli_volumes import run_evaluate as evaluate_volumes
+
+        return evaluate_volumes(options)
     config = segment_config(options)
     sets = {
         root: list_cases(root, options.split, options.prompts) for root in options.data
     }
-    model_card(options.model)  # a wrong name is told before torch is imported
     from napari_medvlseg.core.evaluate import join_sets
     from napari_medvlseg.core.predictor import Predictor
 

@@ -118,10 +118,9 @@ def _train_on_volumes(options: argparse.Namespace, data: Path) -> int:
     _refuse_foreign(options, type(preset))
     config = _changed(preset, options)
     volume_cases(data, "train")  # a wrong folder is told first
-    from napari_medvlseg.core.training.bipvlseg.start import WEIGHTS
 
     _finish(_volume_records(data, options.output, config), options.output)
-    say(f"weights written to {options.output / WEIGHTS}")
+    _say_where(options.output, config)
     return 0
 
 
@@ -138,6 +137,22 @@ def _volume_records(
     from napari_medvlseg.core.training.bipvlseg.run import train_volume_steps
 
     return train_volume_steps(data, output, config)
+
+
+def _say_where(output: Path, config: BiPVLTrainConfig | MedCLIPVolumeConfig) -> None:
+    """Say what a finished run on volumes has left."""
+    if isinstance(config, BiPVLTrainConfig):
+        from napari_medvlseg.core.training.bipvlseg.export import bundle_folder
+
+        bundle = bundle_folder(output, config.sheet)
+    else:
+        from napari_medvlseg.core.training.medclipseg3d.export import BUNDLE
+
+        bundle = output / BUNDLE
+        if not config.bundles:
+            say(f"weights written to {output}")
+            return
+    say(f"bundle written to {bundle}; use it with --model {bundle}")
 
 
 def _only(data: list[Path], preset: str) -> Path:

@@ -69,7 +69,8 @@ def test_a_finished_run_has_nothing_to_do_and_no_other_goes_on_from_it(
 def test_what_is_left_is_enough_to_build_the_network_again(finished: Path) -> None:
     names = {path.name for path in finished.iterdir()}
     files = {"checkpoint.pt", "config.json", "curves.csv", "curves.png"}
-    assert names == {*files, "model.safetensors", "network.json", "classes.json"}
+    left = {"model.safetensors", "network.json", "classes.json", "hippocampus-3d"}
+    assert names == {*files, *left}
     told = json.loads((finished / "network.json").read_text(encoding="utf-8"))
     network = BiPVLSeg(BiPVLConfig.from_dict(told["config"]))
     load_text_encoder(network, TINY)

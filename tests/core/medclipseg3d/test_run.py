@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,19 +14,23 @@ from safetensors.torch import load_file
 
 from napari_medvlseg.cli import main
 from napari_medvlseg.core.errors import CheckpointError, DatasetError
+from napari_medvlseg.core.metrics import dice_similarity_coefficient
+from napari_medvlseg.core.models.medclipseg.words import BERT
 from napari_medvlseg.core.models.probabilistic_attention import zero_noise
+from napari_medvlseg.core.pipeline import segment
 from napari_medvlseg.core.training.bipvlseg.data import augmentation, patch_of, prepare
 from napari_medvlseg.core.training.medclipseg3d.config import (
     PRESETS_MEDCLIP_3D,
     MedCLIPVolumeConfig,
 )
-from napari_medvlseg.core.training.medclipseg3d.objective import Objective
-from napari_medvlseg.core.training.medclipseg3d.run import (
-    BERT,
-    load_finished,
-    train_medclip_volume_steps,
+from napari_medvlseg.core.training.medclipseg3d.export import (
+    BUNDLE,
+    export_medclip_volume_bundle,
 )
+from napari_medvlseg.core.training.medclipseg3d.objective import Objective
+from napari_medvlseg.core.training.medclipseg3d.run import train_medclip_volume_steps
 from napari_medvlseg.core.training.noise import SampleNoise
+from napari_medvlseg.core.volume_predictor import VolumePredictor
 from napari_medvlseg.core.volume_sets import volume_cases
 
 if TYPE_CHECKING:
@@ -108,39 +112,65 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
     assert early + late == pytest.approx(finished.losses[: EPOCH + 2], abs=1e-6)
 
 
-def test_a_finished_run_answers_as_it_was_trained(finished: _Finished) -> None:
-    """MiniLM is not written: it comes with the package."""
-    state = load_file(finished.output / "model.safetensors")
+@pytest.fixture(scope="module")
+def predictor(finished: _Finished) -> VolumePredictor:
+    bundle = str(finished.output / BUNDLE)
+    return VolumePredictor.load(bundle, device="cpu", precision="float32")
+
+
+def test_a_run_ends_with_a_bundle_that_answers_as_it_was_trained(
+    finished: _Finished, predictor: VolumePredictor
+) -> None:
+    """In half precision; MiniLM is not written: it comes with the package."""
+    state = load_file(finished.output / BUNDLE / "model.safetensors")
     assert [name for name in state if name.startswith(BERT)] == []
-    network = load_finished(finished.output)
-    told = json.loads((finished.output / "network.json").read_text(encoding="utf-8"))
-    assert told["architecture"] == "medclipseg"
-    assert told["prompts"][0] == {"name": "bright blob", "labels": [1, 2]}
     checkpoint = torch.load(finished.output / "checkpoint.pt", weights_only=True)
+    windows: Any = predictor.network
+    loaded = windows.network.state_dict()
     for name, value in checkpoint["average"].items():
-        torch.testing.assert_close(network.state_dict()[name], value, msg=name)
+        torch.testing.assert_close(loaded[name], value, atol=1e-3, rtol=1e-3, msg=name)
+    spec = predictor.spec
+    assert spec.names == ("bright blob", "front blob", "back blob")
+    assert spec.labels == ((1, 2), (1,), (2,))
+    assert not spec.exclusive
+    assert spec.patch == (32, 16, 16)
 
 
-def test_a_damaged_run_is_told(finished: _Finished, tmp_path: Path) -> None:
+def test_the_bundle_segments_a_volume(
+    blobs: Path, finished: _Finished, predictor: VolumePredictor
+) -> None:
+    """Larger than a window: several are blended; the validation's DSC comes again."""
+    case = volume_cases(blobs, "val")[0]
+    found = segment(case.images[0], "bright blob", predictor, num_samples=3)
+    assert found.probability.shape == found.mutual_information.shape == (1, 30, 18, 16)
+    assert found.labels.max() == 1
+    reference = np.asarray(nib.load(case.label).dataobj) > 0
+    assert finished.validation is not None
+    dsc = dice_similarity_coefficient(found.labels > 0, reference)
+    assert dsc == pytest.approx(finished.validation["bright blob"], abs=0.1)
+    several = segment(case.images[0], "front blob, back blob", predictor, num_samples=1)
+    probability = several.probability
+    best = np.where(probability.max(0) > 0.5, probability.argmax(0) + 1, 0)
+    np.testing.assert_array_equal(several.labels, best)
+
+
+def test_a_damaged_run_is_no_bundle(finished: _Finished, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="finished run"):
-        load_finished(tmp_path)
-    told = (finished.output / "network.json").read_text(encoding="utf-8")
-    (tmp_path / "network.json").write_text(told, encoding="utf-8")
+        export_medclip_volume_bundle(tmp_path, tmp_path / BUNDLE)
+    for name in ("network.json", "config.json"):
+        told = (finished.output / name).read_bytes()
+        (tmp_path / name).write_bytes(told)
     with pytest.raises(CheckpointError, match="cannot read it"):
-        load_finished(tmp_path)
-    (tmp_path / "network.json").write_text(told.replace("minilm", "bert"))
-    weights = (finished.output / "model.safetensors").read_bytes()
-    (tmp_path / "model.safetensors").write_bytes(weights)
-    with pytest.raises(CheckpointError, match="101 are missing and 0 unknown"):
-        load_finished(tmp_path)
+        export_medclip_volume_bundle(tmp_path, tmp_path / BUNDLE)
+    assert not (tmp_path / BUNDLE).exists()
 
 
 @pytest.fixture(scope="module")
-def objective(finished: _Finished) -> Objective:
-    network = load_finished(finished.output)
+def objective(predictor: VolumePredictor) -> Objective:
+    windows: Any = predictor.network
+    network = copy.deepcopy(windows.network)
     for name, parameter in network.named_parameters():
-        learns = parameter.is_floating_point() and not name.startswith(BERT)
-        parameter.requires_grad_(learns and name != "logit_scale")
+        parameter.requires_grad_(not name.startswith((BERT, "logit_scale")))
     return Objective(network, TINY)
 
 
@@ -241,7 +271,7 @@ def test_the_command_trains(
     assert main(train) == 0
     said = capsys.readouterr().out
     assert "DSC blob" in said
-    assert "model.safetensors" in said
+    assert f"--model {tmp_path / 'run' / BUNDLE}" in said
     assert main([*train, "--vision", "unet"]) == 2
     assert "--vision means nothing to --preset medclipseg-3d" in capsys.readouterr().err
     assert main([*train, "--cell", "5,5,5"]) == 2

@@ -16,10 +16,13 @@ from napari_medvlseg.core.backbones.text_encoders import (
 )
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from napari_medvlseg.core.models.medclipseg.config import MedCLIPSegConfig
-    from napari_medvlseg.core.models.medclipseg.network import MedCLIPSeg
 
 MINILM = "minilm"
+BERT = "text_model.transformer."
+"""What precedes BERT's names in the network."""
 
 
 def bert_tokenizer(config: MedCLIPSegConfig) -> TextTokenizer:
@@ -35,13 +38,12 @@ def bert_tokenizer(config: MedCLIPSegConfig) -> TextTokenizer:
     return TextTokenizer(replace(spec, shape=shape), find_text_folder(MINILM))
 
 
-def load_minilm(network: MedCLIPSeg) -> None:
-    """Give a text tower of its size MiniLM's published weights.
+def minilm_weights() -> dict[str, Tensor]:
+    """Return MiniLM's published weights, by the names that BERT gives.
 
     Raises
     ------
     CheckpointError
         If they are not there or damaged.
     """
-    weights = load_weights(TEXT_ENCODERS[MINILM], find_text_folder(MINILM))
-    network.text_model.transformer.load_state_dict(weights)
+    return load_weights(TEXT_ENCODERS[MINILM], find_text_folder(MINILM))

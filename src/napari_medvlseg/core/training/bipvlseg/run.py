@@ -12,6 +12,11 @@ from napari_medvlseg.core.errors import DatasetError
 from napari_medvlseg.core.io.class_sheet import find_sheet, write_class_sheet
 from napari_medvlseg.core.models.bipvlseg.config import NO_TEXT
 from napari_medvlseg.core.models.bipvlseg.network import BiPVLSeg
+from napari_medvlseg.core.training.bipvlseg.export import (
+    CLASSES,
+    bundle_folder,
+    export_volume_bundle,
+)
 from napari_medvlseg.core.training.bipvlseg.objective import (
     Objective,
     load_text_encoder,
@@ -33,8 +38,6 @@ if TYPE_CHECKING:
     from napari_medvlseg.core.training.bipvlseg.processes import Processes
     from napari_medvlseg.core.training.loop import Record
 
-CLASSES = "classes.json"
-
 
 def train_volume_steps(
     data: Path, output: Path, config: BiPVLTrainConfig
@@ -49,7 +52,7 @@ def train_volume_steps(
         A folder of labelled volumes, as `volume_cases` describes it.
     output : Path
         Gets ``checkpoint.pt``, ``config.json``, ``curves.csv``, ``curves.png`` and at
-        the end ``model.safetensors``, ``network.json`` and ``classes.json``.
+        the end ``model.safetensors``, ``network.json``, ``classes.json`` and a bundle.
     config : BiPVLTrainConfig
 
     Yields
@@ -125,7 +128,7 @@ class _Run(VolumeRun):
         )
 
     def write_weights(self) -> None:
-        """Write `WEIGHTS`, `NETWORK` and `CLASSES`."""
+        """Write `WEIGHTS`, `NETWORK` and `CLASSES`, and a bundle of them."""
         frozen = self.config.text_training == "none"
         state = {
             name: value
@@ -150,3 +153,4 @@ class _Run(VolumeRun):
         write_class_sheet(self.output / CLASSES, self.sheet, overwrite=True)
         text = json.dumps(told, indent=2, ensure_ascii=False)
         (self.output / NETWORK).write_text(text, encoding="utf-8")
+        export_volume_bundle(self.output, bundle_folder(self.output, self.config.sheet))

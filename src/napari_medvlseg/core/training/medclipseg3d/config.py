@@ -100,6 +100,12 @@ class MedCLIPVolumeConfig(VolumeTrainConfig):
             raise ValueError(msg)
         return found
 
+    @property
+    def bundles(self) -> bool:
+        """Whether volumes are prepared in a way that a bundle can tell of."""
+        plain = not (self.resized or self.min_max)
+        return plain and self.orientation == "RAS"
+
     def network(self) -> MedCLIPSegConfig:
         """Return the network."""
         vision = VisionShape(
@@ -142,7 +148,8 @@ PRESETS_MEDCLIP_3D = {
         flip_axes=(0,),  # the classes lie before and behind one another
         rotation_degrees=(12.0, 12.0, 12.0),
         zoom=0.15,
-        epochs=40,
+        epochs=36,
+        validate_every=6,
         batch_size=2,
         learning_rate=6e-4,
         final_learning_rate=1e-6,

@@ -1,4 +1,4 @@
-"""MedCLIPSeg's training on volumes, and the network that a finished run left."""
+"""MedCLIPSeg's training on volumes."""
 
 from __future__ import annotations
 
@@ -7,20 +7,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from napari_medvlseg.core.backbones.m3dclip import HUB_ID, read_towers
 from napari_medvlseg.core.errors import CheckpointError, DatasetError
-from napari_medvlseg.core.json_file import read_object
 from napari_medvlseg.core.metrics import dice_similarity_coefficient
-from napari_medvlseg.core.models.medclipseg import MedCLIPSeg, MedCLIPSegConfig
+from napari_medvlseg.core.models.medclipseg import MedCLIPSeg
 from napari_medvlseg.core.models.medclipseg.windows import MedCLIPSegWindows
-from napari_medvlseg.core.models.medclipseg.words import bert_tokenizer, load_minilm
+from napari_medvlseg.core.models.medclipseg.words import (
+    BERT,
+    bert_tokenizer,
+    minilm_weights,
+)
 from napari_medvlseg.core.models.probabilistic_attention import zero_noise
 from napari_medvlseg.core.training.bipvlseg.data import to_regions
-from napari_medvlseg.core.training.bipvlseg.start import NETWORK, WEIGHTS
+from napari_medvlseg.core.training.bipvlseg.start import NETWORK
 from napari_medvlseg.core.training.medclipseg3d.config import MINILM
+from napari_medvlseg.core.training.medclipseg3d.export import (
+    BUNDLE,
+    export_medclip_volume_bundle,
+)
 from napari_medvlseg.core.training.medclipseg3d.objective import Objective
 from napari_medvlseg.core.training.volumes.run import (
     VolumeRun,
@@ -38,7 +43,6 @@ if TYPE_CHECKING:
     from napari_medvlseg.core.training.loop import Record
     from napari_medvlseg.core.training.medclipseg3d.config import MedCLIPVolumeConfig
 
-BERT = "text_model.transformer."
 TOWERS = ("vision_model.", "text_model.")
 
 
@@ -53,7 +57,8 @@ def train_medclip_volume_steps(
         A folder of labelled volumes, as `volume_cases` describes it.
     output : Path
         Gets ``checkpoint.pt``, ``config.json``, ``curves.csv``, ``curves.png`` and at
-        the end ``model.safetensors`` and ``network.json``.
+        the end ``model.safetensors``, ``network.json`` and, unless volumes are resized
+        (`MedCLIPVolumeConfig.bundles`), a bundle.
     config : MedCLIPVolumeConfig
 
     Yields
@@ -73,38 +78,6 @@ def train_medclip_volume_steps(
     yield from run_steps(
         lambda processes: _Run(data, output, config, processes), config.threads
     )
-
-
-def load_finished(run: Path) -> MedCLIPSeg:
-    """Return the network of a finished run, ready to answer.
-
-    Raises
-    ------
-    CheckpointError
-        If the run is not finished or damaged, or MiniLM is not there.
-    """
-    told = read_object(run / NETWORK, "the network of a finished run", CheckpointError)
-    try:
-        network = MedCLIPSeg(MedCLIPSegConfig.from_dict(told["config"]))
-        state = load_file(run / WEIGHTS)
-        lacking, unknown = network.load_state_dict(state, strict=False)
-        brought = told["text"] == MINILM
-    except (
-        *(OSError, SafetensorError, RuntimeError),
-        *(KeyError, TypeError, ValueError),
-    ) as error:
-        msg = f"{run}: expected a finished run of MedCLIPSeg, cannot read it ({error})"
-        raise CheckpointError(msg) from error
-    lacking = [key for key in lacking if not (brought and key.startswith(BERT))]
-    if lacking or unknown:
-        msg = (
-            f"{run}: expected the weights of its network, {len(lacking)} are missing "
-            f"and {len(unknown)} unknown: {', '.join([*lacking, *unknown][:4])}"
-        )
-        raise CheckpointError(msg)
-    if brought:
-        load_minilm(network)
-    return network.eval().requires_grad_(requires_grad=False)
 
 
 class _Run(VolumeRun):
@@ -131,7 +104,7 @@ class _Run(VolumeRun):
             torch.default_generator.manual_seed(config.seed)
             network = MedCLIPSeg(config.network())
         if config.text == MINILM:
-            load_minilm(network)
+            network.text_model.transformer.load_state_dict(minilm_weights())
         elif not config.towers:
             msg = (
                 f"expected the weights of {HUB_ID} for this preset, got none; give "
@@ -177,7 +150,7 @@ class _Run(VolumeRun):
         ]
 
     def write_weights(self) -> None:
-        """Write the weights, but for MiniLM's, and what they are for."""
+        """Write the weights, but for MiniLM's, what they are for, and a bundle."""
         config = self.config
         state = {
             name: value
@@ -200,6 +173,8 @@ class _Run(VolumeRun):
         }
         text = json.dumps(told, indent=2, ensure_ascii=False)
         (self.output / NETWORK).write_text(text, encoding="utf-8")
+        if config.bundles:
+            export_medclip_volume_bundle(self.output, self.output / BUNDLE)
 
 
 def load_towers(network: MedCLIPSeg, path: Path) -> tuple[str, ...]:
