@@ -58,3 +58,25 @@ def test_a_model_is_trained_measured_exported_and_used(
     )
     told = json.loads((tmp_path / "out" / "0.json").read_text())
     assert told["provenance"]["model"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--preset", "medclipseg", "--sizes", "32"], "--sizes means nothing to"),
+        (["--preset", "compact", "--beta", "1"], "--beta means nothing to"),
+        (["--preset", "bipvlseg", "--backbone", "clip"], "--backbone means nothing to"),
+        (["--preset", "medclipseg", "--fraction", "0"], "fraction must be from 1 to"),
+        (["--preset", "compact", "--data", "more"], "expected one --data for"),
+    ],
+)
+def test_what_a_preset_cannot_heed_is_refused(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    reason: str,
+) -> None:
+    folder = str(tmp_path)
+    assert main(["train", "--data", folder, "--output", folder, *arguments]) == 2
+    assert reason in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -31,8 +31,10 @@ SMALL_TEXT = TextShape(width=384, layers=6, heads=12, embed_dim=16)
 
 def tiny(**choices: Any) -> MedCLIPSegTrainConfig:
     """Return a run of a few steps, from random weights."""
-    given = {"backbone": "clip", "epochs": 2, "batch_size": 4, "adapter_dim": 8}
-    return MedCLIPSegTrainConfig(precision="float32", **{**given, **choices})
+    thin = MedCLIPSegTrainConfig(
+        backbone="clip", epochs=2, batch_size=4, adapter_dim=8, precision="float32"
+    )
+    return replace(thin, **choices)
 
 
 @pytest.fixture(scope="package", autouse=True)

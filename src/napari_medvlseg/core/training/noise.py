@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 
-class SampleNoise(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SampleNoise:
     """Normal noise whose every row has its own generator, whatever batch it is in."""
 
     generators: tuple[torch.Generator, ...]

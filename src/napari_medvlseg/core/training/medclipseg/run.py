@@ -152,7 +152,8 @@ class _Run(TrainingLoop):
         _train_mode(self.network)
         self.optimizer.zero_grad()
         total = 0.0
-        with torch.random.fork_rng():  # dropout of the text tower knows no other
+        devices = [torch.cuda.current_device()] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):  # all that dropout of a text tower knows
             self._seed_dropout()
             for rows in _parts(len(chosen), self.config.accumulate):
                 share = (rows.stop - rows.start) / len(chosen)
