@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 
 FIELDS = ("title", *CONCEPTS)
 HEADINGS = ("Class", *CONCEPTS.values())
-ROWS_SHOWN = 4
+ROWS_SHOWN = 5
+SCROLL_BAR = 24
+"""Pixels below the rows."""
 FILES = "Sheets of classes (*.csv *.json)"
 
 
@@ -71,6 +73,8 @@ class ClassesView(QWidget):
         """Fill the table."""
         classes = () if sheet is None else sheet.classes
         self.table.setRowCount(len(classes))
+        shown = min(len(classes), ROWS_SHOWN) + 1  # and the headings
+        self.table.setFixedHeight(self._line * shown + SCROLL_BAR)
         for row, each in enumerate(classes):
             for column, text in enumerate(asdict(each).values()):
                 item = QTableWidgetItem(text)
@@ -159,10 +163,9 @@ class ClassesView(QWidget):
             header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
             header.resizeSection(0, 190)
         upright = self.table.verticalHeader()
-        line = self.table.fontMetrics().lineSpacing() + 10
+        self._line = self.table.fontMetrics().lineSpacing() + 10
         if upright is not None:
-            upright.setDefaultSectionSize(line)
-        self.table.setFixedHeight(line * (ROWS_SHOWN + 1) + 20)
+            upright.setDefaultSectionSize(self._line)
         self.load = named(
             QPushButton("Import …", self),
             "Import classes",

@@ -349,10 +349,10 @@ def _result_from(folder: Path, number: int, told: Mapping[str, Any]) -> SavedRes
 def _check_arrays(segmentation: Segmentation, edited: Array | None) -> None:
     """Refuse arrays that do not belong together."""
     shape = segmentation.labels.shape
-    prompts = len(segmentation.prompts)
-    shared = 1 if segmentation.exclusive else prompts
-    expected = [(count, *shape) for count in (prompts, shared, shared, shared)]
-    shapes = [getattr(segmentation, name).shape for name in ARRAYS[1:5]]
-    if shapes != expected or (edited is not None and edited.shape != shape):
+    wanted = (len(segmentation.prompts), *shape)
+    allowed = {wanted, (1, *shape)} if segmentation.exclusive else {wanted}
+    shapes = {getattr(segmentation, name).shape for name in ARRAYS[1:5]}
+    fits = shapes <= allowed and segmentation.probability.shape == wanted
+    if not fits or (edited is not None and edited.shape != shape):
         msg = f"arrays of {sorted(shapes)} beside labels of {shape}"
         raise ValueError(msg)
