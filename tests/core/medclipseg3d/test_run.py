@@ -47,15 +47,15 @@ TINY = replace(
     adapter_dim=8,
     adapted=(1,),
     upscale_blocks=1,
-    epochs=3,
-    validate_every=3,
+    epochs=5,
+    validate_every=5,
     learning_rate=5e-3,
     precision="float32",
     average_decay=0.0,
     rotation_degrees=(0.0, 0.0, 0.0),
     zoom=0.0,
 )
-STEPS, EPOCH = 12, 4
+STEPS, EPOCH = 20, 4
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from napari_medvlseg.core.models.medclipseg.words import (
 from napari_medvlseg.core.models.probabilistic_attention import zero_noise
 from napari_medvlseg.core.training.bipvlseg.data import to_regions
 from napari_medvlseg.core.training.bipvlseg.start import NETWORK
+from napari_medvlseg.core.training.medclipseg.run import Learnt
 from napari_medvlseg.core.training.medclipseg3d.config import MINILM
 from napari_medvlseg.core.training.medclipseg3d.export import (
     BUNDLE,
@@ -35,12 +36,12 @@ from napari_medvlseg.core.training.volumes.run import (
 from napari_medvlseg.core.training.volumes.validate import volume_logits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from torch import Tensor
 
     from napari_medvlseg.core.training.bipvlseg.data import Volume
-    from napari_medvlseg.core.training.loop import Record
+    from napari_medvlseg.core.training.loop import Part, Record
     from napari_medvlseg.core.training.medclipseg3d.config import MedCLIPVolumeConfig
 
 TOWERS = ("vision_model.", "text_model.")
@@ -148,6 +149,14 @@ class _Run(VolumeRun):
             dice_similarity_coefficient(mask.numpy(), reference.numpy())
             for mask, reference in zip(logits > 0, there, strict=True)
         ]
+
+    def parts(self) -> Mapping[str, Part]:
+        """Return what a checkpoint holds: BERT, five times the rest, is left out."""
+        return {
+            "objective": Learnt(self.objective.network),
+            "average": Learnt(self.average),
+            "optimizer": self.optimizer,
+        }
 
     def write_weights(self) -> None:
         """Write the weights, but for MiniLM's, what they are for, and a bundle."""
