@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from napari_medvlseg.core.backbones.tower_shapes import TextShape, VisionShape
-from napari_medvlseg.core.models.medclipseg.config import (
+from napari_medvlseg.core.backbones.tower_shapes import (
     VOLUME_VARIANT,
-    MedCLIPSegConfig,
+    TextShape,
+    VisionShape,
 )
+from napari_medvlseg.core.models.medclipseg.config import MedCLIPSegConfig
 from napari_medvlseg.core.training.volumes.config import (
     VolumeTrainConfig,
     check_choice,

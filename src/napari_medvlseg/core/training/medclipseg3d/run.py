@@ -151,7 +151,7 @@ class _Run(VolumeRun):
         ]
 
     def parts(self) -> Mapping[str, Part]:
-        """Return what a checkpoint holds: BERT, five times the rest, is left out."""
+        """Return what a checkpoint holds: BERT, six times the rest, is left out."""
         return {
             "objective": Learnt(self.objective.network),
             "average": Learnt(self.average),
