@@ -178,6 +178,7 @@ def _segment(commands: argparse._SubParsersAction[_Parser]) -> None:
             'medvlseg segment "scans/*.png" --prompt "left lung" --prompt "right lung"',
             'medvlseg segment brain.nii.gz --prompt "brain tumor" --slice 40 --axis 2',
             "medvlseg segment ct/ --prompt liver --intensity liver --format dicom-seg",
+            "medvlseg segment mr.nii.gz --model hippocampus-3d --prompt all",
         ],
     )
     parser.add_argument(
@@ -192,14 +193,17 @@ def _segment(commands: argparse._SubParsersAction[_Parser]) -> None:
         action="append",
         required=True,
         metavar="TEXT",
-        help="What to look for, in English; may be repeated.",
+        help="What to look for, in English; may be repeated. Of a 3D model: names of "
+        "its classes with commas between them, or all",
     )
     _model_flag(parser)
     parser.add_argument(
+        "-o",
         "--output",
         type=path_of,
         metavar="DIR",
-        help="Folder of the results [medvlseg-output beside the first image]",
+        help="Folder of the results, or for one image FOLDER/NAME.nii.gz: NAME is what "
+        "their names begin with [medvlseg-output beside the first image]",
     )
     _overwrite_flag(parser)
     parser.add_argument(
@@ -226,13 +230,16 @@ def _evaluate(commands: argparse._SubParsersAction[_Parser]) -> None:
         "sensitivity and specificity: means over cases, one case an image and target; "
         "F1 is of all pixels together. Then whether the uncertainty can be believed. "
         "Both masks empty count 1 (HD95: 0), one empty counts 0 (HD95: the image's "
-        "diagonal).",
+        "diagonal). "
+        "With a 3D model a set is a folder of volumes ({images,labels}{Tr,Val,Ts}); each "
+        "class gets DSC, NSD at 1 mm and HD95.",
         [
             "medvlseg evaluate --data data/BUSI --split val",
             "medvlseg evaluate --data data/BUSI --data data/ISIC --json figures.json",
             "medvlseg evaluate --data BUSI --data BUSBRA --out-of-domain BUSBRA",
             "medvlseg evaluate --data BUSI --sample-counts 5,10,20 --figures plots",
             "medvlseg evaluate --data data/Kvasir --prompts mismatched",
+            "medvlseg evaluate --data data/Hippocampus --model hippocampus-3d",
         ],
     )
     parser.add_argument(

@@ -33,6 +33,10 @@ def run_evaluate(options: argparse.Namespace) -> int:
     from napari_medvlseg.core.datasets import list_cases
     from napari_medvlseg.core.io.write import check_file, check_writable
 
+    if model_card(options.model).volume is not None:
+        from napari_medvlseg.cli_volumes import run_evaluate as evaluate_volumes
+
+        return evaluate_volumes(options)
     config = segment_config(options)
     sets = {
         root: list_cases(root, options.split, options.prompts) for root in options.data
@@ -42,7 +46,6 @@ def run_evaluate(options: argparse.Namespace) -> int:
         check_file(path)
     if options.figures is not None:
         check_writable(options.figures.parent)
-    model_card(options.model)  # a wrong name is told before torch is imported
     from napari_medvlseg.core.averages import join_sets
     from napari_medvlseg.core.predictor import Predictor
 

@@ -50,6 +50,9 @@ def _facts(card: ModelCard) -> dict[str, Any]:
     told = {"data": "", "share": "", "modality": "", "organ": "", "images": ""}
     if entry is not None:
         told = _released_facts(entry)
+    elif card.volume is not None:
+        told["modality"] = ", ".join(card.modalities)
+        told["organ"] = ", ".join(card.volume.names)
     state = "bundled" if card.path.parent == packaged_folder() else "installed"
     return {
         **told,
@@ -94,6 +97,8 @@ def run_show(options: argparse.Namespace) -> int:
 def run_export(options: argparse.Namespace) -> int:
     """Copy a model out, or make a bundle of a training run."""
     run = path_of(options.source)
+    if (run / "network.json").is_file():
+        return _export_volumes(run, options)
     if not (run / "checkpoint.pt").is_file():
         return _export_model(options)
     from napari_medvlseg.core.training.export import Blend, export_bundle
@@ -111,6 +116,19 @@ def run_export(options: argparse.Namespace) -> int:
     else:
         msg = f"{run}: --blend is for runs of --preset compact; leave it out"
         raise UsageError(msg)
+    say(f"bundle written to {options.output}; use it with --model {options.output}")
+    return 0
+
+
+def _export_volumes(run: Path, options: argparse.Namespace) -> int:
+    """Make a bundle of a finished run of BiPVL-Seg."""
+    from napari_medvlseg.core.training.bipvlseg.export import export_volume_bundle
+
+    if options.blend:
+        msg = f"{run}: --blend averages models of pictures only"
+        raise UsageError(msg)
+    figures = _read_figures(options.figures) if options.figures else None
+    export_volume_bundle(run, options.output, figures)
     say(f"bundle written to {options.output}; use it with --model {options.output}")
     return 0
 

@@ -9,7 +9,7 @@ import itertools
 import re
 import sys
 import textwrap
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -185,7 +185,16 @@ def segment_config(options: argparse.Namespace) -> SegmentConfig:
 
 
 def field_docstrings(config: type[Any]) -> Mapping[str, str]:
-    """Return the docstring below each field of a dataclass."""
+    """Return the docstring below each field of a dataclass and of its parents."""
+    told: dict[str, str] = {}
+    for each in reversed(config.__mro__):
+        if is_dataclass(each):
+            told |= _own_docstrings(each)
+    return told
+
+
+def _own_docstrings(config: type[Any]) -> dict[str, str]:
+    """Return the docstrings of the fields that a dataclass itself defines."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(config))).body
     body = definition.body if isinstance(definition, ast.ClassDef) else []
     told: dict[str, str] = {}

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from napari_medvlseg.core.config import SegmentConfig
     from napari_medvlseg.core.io.kept import KeptSlices
-    from napari_medvlseg.core.predictor import Predictor
+    from napari_medvlseg.core.pipeline import AnyPredictor
     from napari_medvlseg.core.types import Image, Segmentation
 
-    Task = tuple[list[str], Predictor, SegmentConfig]
+    Task = tuple[list[str], AnyPredictor, SegmentConfig]
 
 DEFAULT_FOLDER = "medvlseg-output"
 _logger = logging.getLogger(__name__)
@@ -32,10 +32,6 @@ _logger = logging.getLogger(__name__)
 
 def run(options: argparse.Namespace) -> int:
     """Segment every image; an image that cannot be used does not stop the others."""
-    from napari_medvlseg.core.bundle import model_card
-    from napari_medvlseg.core.io.inputs import expand, result_stems
-    from napari_medvlseg.core.io.read import check_readable
-    from napari_medvlseg.core.io.write import check_output
     from napari_medvlseg.core.types import Prompt
 
     config = segment_config(options)
@@ -43,21 +39,15 @@ def run(options: argparse.Namespace) -> int:
     if len(set(prompts)) < len(prompts):
         msg = "expected different prompts, got one twice"
         raise UsageError(msg)
-    paths = expand(options.images)
-    output = options.output or paths[0].parent / DEFAULT_FOLDER
-    jobs = dict(zip(paths, result_stems(paths), strict=True))
-    model_card(options.model)  # a wrong name is told before torch is imported
-    if len(paths) == 1:
-        check_readable(paths[0])
-    check_output(output, jobs, overwrite=options.overwrite)
+    output, jobs = _jobs(options)
     _logger.info("loading %s", options.model)
-    from napari_medvlseg.core.predictor import Predictor
+    from napari_medvlseg.core.pipeline import load_predictor
 
-    predictor = Predictor.load(
+    predictor = load_predictor(
         options.model, device=config.device, precision=config.precision
     )
-    for prompt in prompts:
-        predictor.words(prompt)  # a prompt that cannot be used is told at once
+    if not config.class_texts:
+        predictor.check(prompts)  # a prompt that cannot be used is told at once
     failures = 0
     for path, stem in jobs.items():
         try:
@@ -67,6 +57,41 @@ def run(options: argparse.Namespace) -> int:
             failures += 1
     _tell_left_over(output)
     return 2 if failures else 0
+
+
+def _jobs(options: argparse.Namespace) -> tuple[Path, dict[Path, str]]:
+    """Return the folder of the results, and for each image what their names begin with.
+
+    What cannot be read or written is told here, before torch is imported.
+    """
+    from napari_medvlseg.core.bundle import model_card
+    from napari_medvlseg.core.io.inputs import expand, result_stems
+    from napari_medvlseg.core.io.read import check_readable
+    from napari_medvlseg.core.io.write import check_output
+
+    paths = expand(options.images)
+    output, own_stem = _place(options.output or paths[0].parent / DEFAULT_FOLDER)
+    stems = result_stems(paths) if own_stem is None else [own_stem]
+    if len(stems) != len(paths):
+        msg = f"expected a folder as --output of {len(paths)} images, got a file's name"
+        raise UsageError(msg)
+    jobs = dict(zip(paths, stems, strict=True))
+    model_card(options.model)
+    if len(paths) == 1:
+        check_readable(paths[0])
+    check_output(output, jobs, overwrite=options.overwrite)
+    return output, jobs
+
+
+def _place(output: Path) -> tuple[Path, str | None]:
+    """Return the folder of the results, and their stem if a file's name was given."""
+    from napari_medvlseg.core.io.formats import ENDINGS
+
+    name = output.name.lower()
+    for ending in (*ENDINGS, ".nii"):
+        if name.endswith(ending) and not output.is_dir():
+            return output.parent, output.name[: -len(ending)] or None
+    return output, None
 
 
 def _tell_left_over(output: Path) -> None:

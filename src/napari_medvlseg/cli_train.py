@@ -14,6 +14,10 @@ from napari_medvlseg.core.training.medclipseg.config import (
     BACKBONES,
     MedCLIPSegTrainConfig,
 )
+from napari_medvlseg.core.training.medclipseg3d.config import (
+    PRESETS_MEDCLIP_3D,
+    MedCLIPVolumeConfig,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,13 +28,15 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 MEDCLIPSEG = "medclipseg"
-PRESETS = ("compact", MEDCLIPSEG, *PRESETS_3D)
-CONFIGS = (TrainConfig, BiPVLTrainConfig, MedCLIPSegTrainConfig)
+PRESETS = ("compact", MEDCLIPSEG, *PRESETS_3D, *PRESETS_MEDCLIP_3D)
+CONFIGS = (TrainConfig, BiPVLTrainConfig, MedCLIPSegTrainConfig, MedCLIPVolumeConfig)
+"""Of all presets; a flag that several have is explained by the first."""
 PRESET_HELP = (
     "What to train: compact (pictures), medclipseg (pictures, on the CLIP that "
     "--backbone names), BiPVL-Seg on labelled volumes as its paper has it (bipvlseg: "
     "AMOS22; -whs-ct, -whs-mr, -brain), or small models of that kind (hippocampus-3d, "
-    "cardiac-3d). Each preset has defaults of its own; --data for volumes is one "
+    "cardiac-3d), or MedCLIPSeg on volumes (medclipseg-3d: a small one; -m3dclip: on "
+    "M3D-CLIP). Each preset has defaults of its own; --data for volumes is one "
     "folder with imagesTr and labelsTr [compact]"
 )
 
@@ -57,6 +63,10 @@ def add_preset_flags(parser: argparse.ArgumentParser) -> None:
             help=f"Let the towers of MedCLIPSeg {verb}, whatever "
             "they start from [what starts from random weights learns]",
         )
+    title = "how to train MedCLIPSeg on volumes, besides"
+    add_flags(
+        parser, MedCLIPVolumeConfig, title, known=known | _fields(MedCLIPSegTrainConfig)
+    )
 
 
 def run_train(options: argparse.Namespace) -> int:
@@ -67,7 +77,7 @@ def run_train(options: argparse.Namespace) -> int:
     if options.preset == MEDCLIPSEG:
         return _train_medclipseg(options)
     data = _only(options.data, options.preset)
-    if options.preset in PRESETS_3D:
+    if options.preset != "compact":
         return _train_on_volumes(options, data)
     from napari_medvlseg.core.datasets import find_sets
 
@@ -104,18 +114,48 @@ def _train_medclipseg(options: argparse.Namespace) -> int:
 
 
 def _train_on_volumes(options: argparse.Namespace, data: Path) -> int:
-    """Train BiPVL-Seg."""
+    """Train BiPVL-Seg, or MedCLIPSeg in 3D."""
     from napari_medvlseg.core.volume_sets import volume_cases
 
-    _refuse_foreign(options, BiPVLTrainConfig)
-    config = _changed(PRESETS_3D[options.preset], options)
+    preset = {**PRESETS_3D, **PRESETS_MEDCLIP_3D}[options.preset]
+    _refuse_foreign(options, type(preset))
+    config = _changed(preset, options)
     volume_cases(data, "train")  # a wrong folder is told first
-    from napari_medvlseg.core.training.bipvlseg.run import train_volume_steps
-    from napari_medvlseg.core.training.bipvlseg.start import WEIGHTS
 
-    _finish(train_volume_steps(data, options.output, config), options.output)
-    say(f"weights written to {options.output / WEIGHTS}")
+    _finish(_volume_records(data, options.output, config), options.output)
+    _say_where(options.output, config)
     return 0
+
+
+def _volume_records(
+    data: Path, output: Path, config: BiPVLTrainConfig | MedCLIPVolumeConfig
+) -> Iterator[Record]:
+    """Return the steps of a training on volumes."""
+    if isinstance(config, MedCLIPVolumeConfig):
+        from napari_medvlseg.core.training.medclipseg3d.run import (
+            train_medclip_volume_steps,
+        )
+
+        return train_medclip_volume_steps(data, output, config)
+    from napari_medvlseg.core.training.bipvlseg.run import train_volume_steps
+
+    return train_volume_steps(data, output, config)
+
+
+def _say_where(output: Path, config: BiPVLTrainConfig | MedCLIPVolumeConfig) -> None:
+    """Say what a finished run on volumes has left."""
+    if isinstance(config, BiPVLTrainConfig):
+        from napari_medvlseg.core.training.bipvlseg.export import bundle_folder
+
+        bundle = bundle_folder(output, config.sheet)
+    else:
+        from napari_medvlseg.core.training.medclipseg3d.export import BUNDLE
+
+        bundle = output / BUNDLE
+        if not config.bundles:
+            say(f"weights written to {output}")
+            return
+    say(f"bundle written to {bundle}; use it with --model {bundle}")
 
 
 def _only(data: list[Path], preset: str) -> Path:

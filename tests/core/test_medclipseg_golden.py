@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from napari_medvlseg.core.models.medclipseg import MedCLIPSeg, MedCLIPSegConfig
-from napari_medvlseg.core.models.medclipseg.config import VARIANTS
 from napari_medvlseg.core.models.medclipseg.keys import own_key
+from napari_medvlseg.core.models.medclipseg_layout import VARIANTS
 from napari_medvlseg.core.models.probabilistic_attention import zero_noise
 from tests.golden_rule import (
     GoldenNoise,

@@ -20,6 +20,7 @@ from napari_medvlseg.core.errors import CheckpointError
 from napari_medvlseg.core.json_file import read_object
 from napari_medvlseg.core.released import released
 from napari_medvlseg.core.staging import staged_folder
+from napari_medvlseg.core.volume_spec import VolumeSpec
 from napari_medvlseg.core.windows import parse_intensity
 
 if TYPE_CHECKING:
@@ -80,6 +81,10 @@ class InputSpec:
         object.__setattr__(self, "spacing_mm", edges)  # JSON has lists only
 
 
+NO_PICTURES = InputSpec(size=0, tile=0, overlap=0.0)
+"""Of a model that takes volumes only."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelCard:
     """What a bundle says about its model."""
@@ -109,6 +114,8 @@ class ModelCard:
     """How a prompt becomes numbers, where the network does not know it itself."""
     trained_on: tuple[str, ...] = ()
     """Data sets that it was trained on, by name; none if that is not told."""
+    volume: VolumeSpec | None = None
+    """Of a 3D model, which takes whole volumes; None takes pictures."""
 
     @property
     def lack(self) -> str:
@@ -218,6 +225,7 @@ def read_card(folder: Path) -> ModelCard:
     try:
         tokenizer = dict(config.get("tokenizer", {}))
         wanted = [str(tokenizer["file"])] if "file" in tokenizer else []
+        volume = config.get("volume")
         return ModelCard(
             model_id=config["model_id"],
             title=config["title"],
@@ -228,7 +236,7 @@ def read_card(folder: Path) -> ModelCard:
                 Concept(**{**entry, "synonyms": tuple(entry["synonyms"])})
                 for entry in config["concepts"]
             ),
-            input=InputSpec(**config["input"]),
+            input=NO_PICTURES if volume else InputSpec(**config["input"]),
             min_foreground=float(config["min_foreground"]),
             doubtful_from=config.get("doubtful_from"),
             parameters=int(config["parameters"]),
@@ -239,6 +247,7 @@ def read_card(folder: Path) -> ModelCard:
             missing=tuple(name for name in wanted if not (folder / name).is_file()),
             tokenizer=tokenizer,
             trained_on=tuple(str(name) for name in config.get("trained_on", ())),
+            volume=VolumeSpec.from_dict(volume) if volume else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         msg = f"{folder / CONFIG}: expected the fields of a bundle, {error} is wrong"

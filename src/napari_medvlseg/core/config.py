@@ -56,6 +56,9 @@ class SegmentConfig:
     tolerance: float = 0.0
     """Draw no more samples once the mean probability is known this well (its standard
     error, as a root mean square over the unclear pixels); 0 draws them all."""
+    class_texts: str = ""
+    """Of a 3D model: its classes in other words, as a .csv or .json sheet (or the text
+    of a .json sheet); empty are the model's own."""
     batch_size: int = 4
     """Draws computed at once; changes speed and memory, not the result."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_medvlseg.core.bundle import model_card
 from napari_medvlseg.core.config import SegmentConfig
 from napari_medvlseg.core.errors import ImageError, PromptError
 from napari_medvlseg.core.io.read import read
@@ -23,17 +24,21 @@ from napari_medvlseg.core.preprocess.slices import choose_slices
 from napari_medvlseg.core.run import Run, SliceStore, Step
 from napari_medvlseg.core.sides import find_midline
 from napari_medvlseg.core.types import Image, Prompt, Segmentation
+from napari_medvlseg.core.volume_predictor import VolumePredictor
+from napari_medvlseg.core.volume_run import VolumeRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     import numpy.typing as npt
 
+AnyPredictor = Predictor | VolumePredictor
+
 
 def segment(
     image: Image | npt.NDArray[Any] | str | Path,
     prompts: str | Sequence[str],
-    model: str | Predictor = "compact",
+    model: str | AnyPredictor = "compact",
     **choices: Any,
 ) -> Segmentation:
     """Segment what the prompts name, and say how sure that is.
@@ -43,8 +48,9 @@ def segment(
     image : Image, array or path
         An array is grey, (H, W) or (slices, H, W), or ends in 3 or 4 colours.
     prompts : str or sequence of str
-        Each is a question of its own.
-    model : str or Predictor
+        Each is a question of its own; of a 3D model the names of some of its classes,
+        with commas between them, or all.
+    model : str, Predictor or VolumePredictor
         A model id, a bundle's folder, or a loaded model.
     **choices
         Fields of `SegmentConfig`: ``num_samples=30``, ``seed=0``, ``threshold=0.5``...
@@ -66,9 +72,9 @@ def segment(
     """
     config = SegmentConfig(**choices)
     predictor = (
-        model
-        if isinstance(model, Predictor)
-        else Predictor.load(model, device=config.device, precision=config.precision)
+        load_predictor(model, device=config.device, precision=config.precision)
+        if isinstance(model, str)
+        else model
     )
     questions = [prompts] if isinstance(prompts, str) else list(prompts)
     steps = segment_steps(as_image(image), questions, predictor, config)
@@ -113,7 +119,7 @@ def segment_counts(
 def segment_steps(
     image: Image,
     prompts: Sequence[str],
-    predictor: Predictor,
+    predictor: AnyPredictor,
     config: SegmentConfig,
     kept: SliceStore | None = None,
 ) -> Iterator[Step]:
@@ -126,16 +132,19 @@ def segment_steps(
     ----------
     image : Image
     prompts : sequence of str
-    predictor : Predictor
+    predictor : Predictor or VolumePredictor
     config : SegmentConfig
     kept : SliceStore, optional
-        Finished slices are kept there, and those that it holds are not made again.
-        It must belong to a run of the same `run_settings`.
+        Finished slices (of a 3D model: windows) are kept there, and those that it
+        holds are not made again. It must belong to a run of the same `run_settings`.
     """
     if not prompts:
         msg = "expected at least one prompt, got none; type what to look for"
         raise PromptError(msg)
     questions = tuple(Prompt(text).text for text in prompts)
+    if isinstance(predictor, VolumePredictor):
+        yield from VolumeRun(image, questions, predictor, config).steps(kept)
+        return
     card = predictor.card.input
     greys = choose_greys(image, config.intensity, card.intensity)
     is_volume = image.ndim == 3 and image.units == "mm" and config.slice_index is None
@@ -150,6 +159,23 @@ def segment_steps(
     for step in run.steps(kept):
         snapshot = _brought_back(step.snapshot, image, grid, walk)
         yield Step(step.done, step.total, snapshot)
+
+
+def load_predictor(
+    model: str, *, device: str = "auto", precision: str = "auto"
+) -> AnyPredictor:
+    """Load a model of pictures or of volumes, as its card says.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such model, or it is damaged.
+    DeviceError
+        If the device is not there.
+    """
+    loader = Predictor if model_card(model).volume is None else VolumePredictor
+    loaded: AnyPredictor = loader.load(model, device=device, precision=precision)
+    return loaded
 
 
 def as_image(image: Image | npt.NDArray[Any] | str | Path) -> Image:

@@ -13,13 +13,15 @@ import torch
 from torch.nn import functional
 
 from napari_medvlseg.core.bundle import model_card
-from napari_medvlseg.core.errors import DeviceError
+from napari_medvlseg.core.errors import CheckpointError, DeviceError
 from napari_medvlseg.core.models.build import build_network, build_reader
 from napari_medvlseg.core.name_book import load_names
 from napari_medvlseg.core.reading import NameReader
 from napari_medvlseg.core.types import Prompt
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from napari_medvlseg.core.bundle import ModelCard
@@ -90,6 +92,12 @@ class Predictor:
             If the device is not there.
         """
         card = model_card(model)
+        if card.volume is not None:
+            msg = (
+                f"expected a model of pictures, got {card.model_id}, which segments "
+                "whole volumes; choose another, for instance compact"
+            )
+            raise CheckpointError(msg)
         network: Any = build_network(card)
         text = build_reader(card, network)
         return cls(network, text, card, device=device, precision=precision)
@@ -111,6 +119,17 @@ class Predictor:
                 mask = self.network.word_mask(pieces)
             known = self._words.put(text, (words, mask))
         return known
+
+    def check(self, prompts: Sequence[str]) -> None:
+        """Refuse a prompt that cannot be used, before anything is computed.
+
+        Raises
+        ------
+        PromptError
+            If one is empty, too long or in another script.
+        """
+        for prompt in prompts:
+            self.words(prompt)
 
     def read(self, prompt: str) -> Reading:
         """Return what to ask the model for a prompt with a name that it may not know.

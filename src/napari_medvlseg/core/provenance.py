@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari_medvlseg.core.config import SegmentConfig
     from napari_medvlseg.core.predictor import Predictor
     from napari_medvlseg.core.types import Image
+    from napari_medvlseg.core.volume_predictor import VolumePredictor
 
 
 def provenance(card: ModelCard, run: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -38,7 +39,10 @@ def provenance(card: ModelCard, run: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def run_settings(
-    image: Image, prompts: Sequence[str], predictor: Predictor, config: SegmentConfig
+    image: Image,
+    prompts: Sequence[str],
+    predictor: Predictor | VolumePredictor,
+    config: SegmentConfig,
 ) -> dict[str, Any]:
     """Return everything that the finished slices of a run depend on, ready for JSON.
 
@@ -51,7 +55,8 @@ def run_settings(
         "prompts": list(prompts),
         "model": predictor.card.model_id,
         "weights_sha256": predictor.card.sha256,
-        "input": asdict(predictor.card.input),
+        "input": asdict(predictor.card.volume or predictor.card.input),
+        "class_texts": config.class_texts,
         "samples": config.num_samples,
         "tolerance": config.tolerance,
         "seed": config.seed,

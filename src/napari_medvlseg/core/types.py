@@ -163,7 +163,8 @@ class Segmentation:
     probability : (P, *spatial) float32
         Mean over the draws, in [0, 1].
     predictive_entropy, mutual_information, expected_entropy : (P, *spatial) float32
-        Total, epistemic and aleatoric uncertainty in nats, at most ln 2 each.
+        Total, epistemic and aleatoric uncertainty in nats, at most ln 2 each; see
+        `exclusive` for classes.
     affine : (4, 4)
         The image's own.
     threshold : float
@@ -178,6 +179,11 @@ class Segmentation:
         `doubt` from which an answer is called doubtful, in nats; None if unknown.
     exclusive : bool
         Whether the classes exclude each other (softmax) or are independent questions.
+        If they do, labels are the most probable class or the background, and the three
+        uncertainties are one map for all classes, (1, *spatial), at most ln C for C
+        classes with the background.
+    colors : P texts, or none
+        Of each label, as ``#rrggbb``; without them those of `palette`.
     midline : Midline or None
         Where the patient's left and right meet; None if that is unknown.
     """
@@ -197,6 +203,7 @@ class Segmentation:
     doubtful_from: float | None = None
     exclusive: bool = False
     midline: Midline | None = None
+    colors: tuple[str, ...] = ()
 
     @property
     def masks(self) -> npt.NDArray[np.bool_]:
@@ -231,12 +238,33 @@ class Segmentation:
     @property
     def doubt(self) -> tuple[float, ...]:
         """Predictive entropy in nats, a pixel expected to belong to each structure."""
-        return tuple(
-            doubt_of(p, entropy)
-            for p, entropy in zip(
-                self.probability, self.predictive_entropy, strict=True
-            )
+        return tuple(self.doubt_at(index) for index in range(len(self.prompts)))
+
+    def doubt_at(self, index: int) -> float:
+        """Return the doubt of one prompt.
+
+        Of classes that exclude one another, which share their entropy, it is the mean
+        entropy of a voxel, weighed by the probability that it belongs to the class.
+        """
+        probability = self.probability[index]
+        entropy = self.map_of("predictive_entropy", index)
+        return doubt_of(
+            probability, entropy * probability if self.exclusive else entropy
         )
+
+    def map_of(self, name: str, index: int) -> npt.NDArray[np.float32]:
+        """Return the map (*spatial) that tells about a prompt.
+
+        Parameters
+        ----------
+        name : str
+            ``probability`` or an uncertainty.
+        index : int
+            Of the prompt.
+        """
+        values: npt.NDArray[np.float32] = getattr(self, name)
+        chosen: npt.NDArray[np.float32] = values[index if len(values) > 1 else 0]
+        return chosen
 
     @property
     def doubtful(self) -> tuple[bool, ...]:
@@ -250,7 +278,7 @@ class Segmentation:
     @property
     def overlap_fraction(self) -> float:
         """Share of pixels that more than one prompt claims."""
-        if len(self.prompts) < 2:
+        if len(self.prompts) < 2 or self.exclusive:
             return 0.0
         # Small numbers: of a volume, the usual ones would fill half a gigabyte.
         claims = (self.probability > self.threshold).sum(axis=0, dtype=np.uint16)

@@ -6,6 +6,8 @@ most ln 2:
 - predictive entropy (total): H[mean of p]
 - expected entropy (aleatoric): mean of H[p]
 - mutual information (epistemic): their difference
+
+Of C classes that exclude one another they are categorical, at most ln C.
 """
 
 from __future__ import annotations
@@ -41,6 +43,13 @@ def binary_entropy(probability: Map) -> Map:
 def binary_entropy_of_logits(logits: Tensor) -> Tensor:
     """Return the entropy of sigmoid(logits) in nats, exact for large ones too."""
     return functional.softplus(logits) - logits * logits.sigmoid()
+
+
+def categorical_entropy_term(probability: Map) -> Map:
+    """Return -p ln p in nats, 0 at 0; the entropy is its sum over all classes."""
+    p = np.clip(probability, 0, 1, dtype=np.float32)
+    term: Map = -p * np.log(p + np.finfo(np.float32).tiny) + np.float32(0)  # not -0.0
+    return term
 
 
 def mutual_information(predictive_entropy: Map, expected_entropy: Map) -> Map:
@@ -116,3 +125,65 @@ class RunningStatistics:
         """Return what `means` was after so many draws, if that was kept, else is."""
         kept = self._kept.get(count)
         return self.means() if kept is None else kept
+
+class ClassStatistics:
+    """Sums over draws of a network with C channels, on any grid.
+
+    Parameters
+    ----------
+    exclusive : bool
+        Whether the channels are classes that exclude one another (softmax) or
+        questions of their own (sigmoid).
+    """
+
+    def __init__(self, *, exclusive: bool) -> None:
+        self.exclusive = exclusive
+        self.count = 0
+        self._sums: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def add(self, logits: Tensor) -> None:
+        """Take in a batch of draws, (S, C, *grid)."""
+        if self.exclusive:
+            log_p = logits.log_softmax(dim=1)
+            each = log_p.exp()
+            entropy = -(each * log_p).sum(dim=1, keepdim=True)
+        else:
+            each, entropy = logits.sigmoid(), binary_entropy_of_logits(logits)
+        new = (each.sum(dim=0), each.square().sum(dim=0), entropy.sum(dim=0))
+        old = self._sums or tuple(torch.zeros_like(part) for part in new)
+        self._sums = (old[0] + new[0], old[1] + new[1], old[2] + new[2])
+        self.count += len(logits)
+
+    def standard_error(self) -> float:
+        """Return how far the mean may still move, as `RunningStatistics` does."""
+        if self.count < 2:
+            return math.inf
+        probability, square, _ = self._known()
+        mean = probability / self.count
+        unclear = (mean - 0.5).abs() < 0.5 - UNCLEAR
+        if not unclear.any():
+            return 0.0
+        variance = (square / self.count - mean.square()).clamp(min=0)
+        return math.sqrt(float(variance[unclear].mean()) / (self.count - 1))
+
+    def means(self) -> Tensor:
+        """Return the mean probabilities and then the mean entropies.
+
+        Returns
+        -------
+        (C + 1, *grid) if the classes exclude one another, else (2 C, *grid)
+
+        Raises
+        ------
+        ValueError
+            If no draw was taken in.
+        """
+        probability, _, entropy = self._known()
+        return torch.cat([probability, entropy]) / self.count
+
+    def _known(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the sums."""
+        if self._sums is None:
+            msg = "no draw was added yet"
+            raise ValueError(msg)
+        return self._sums

@@ -49,6 +49,8 @@ def shell_command(
     words += {"tile": ["--tile"], "whole": ["--no-tile"]}.get(config.tiling, [])
     if config.intensity != "auto":
         words += ["--intensity", config.intensity]
+    if config.class_texts:
+        words += ["--class-texts", config.class_texts]
     if config.smooth_slices:
         words += ["--smooth-slices", f"{config.smooth_slices:g}"]
     return shlex.join([*words, *_slice_words(job.cut, entry)])

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from napari_medvlseg.core.config import SegmentConfig
-    from napari_medvlseg.core.predictor import Predictor
+    from napari_medvlseg.core.pipeline import AnyPredictor
     from napari_medvlseg.core.types import Image, Segmentation
 
 
@@ -74,7 +74,7 @@ class Engine:
         self._kept: KeptSlices | None = None
         self._folder: TemporaryDirectory[str] | None = None
         self._lock = threading.Lock()
-        self._loaded: tuple[tuple[str, str, str], Predictor] | None = None
+        self._loaded: tuple[tuple[str, str, str], AnyPredictor] | None = None
         self._threads = TorchThreads()
 
     def __call__(
@@ -128,14 +128,14 @@ class Engine:
             self._kept = KeptSlices(Path(self._folder.name), "run", settings)
         return self._kept
 
-    def _predictor(self, model: str, config: SegmentConfig) -> Predictor:
+    def _predictor(self, model: str, config: SegmentConfig) -> AnyPredictor:
         """Return the loaded model."""
-        from napari_medvlseg.core.predictor import Predictor  # brings torch
+        from napari_medvlseg.core.pipeline import load_predictor  # brings torch
 
         key = (model, config.device, config.precision)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # frees the other model before this one comes
-            predictor = Predictor.load(
+            predictor = load_predictor(
                 model, device=config.device, precision=config.precision
             )
             self._loaded = key, predictor

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_medvlseg.core.palette import label_color
 from napari_medvlseg.core.postprocess import to_labels
 from napari_medvlseg.core.sides import side_warnings
 
@@ -25,6 +26,8 @@ class Finding:
     is_doubtful: bool
     max_probability: float
     side_warning: str = ""
+    color: str = ""
+    """Of the label, as ``#rrggbb``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +58,7 @@ def find(segmentation: Segmentation) -> Findings:
             doubtful,
             float(segmentation.probability[label - 1].max()),
             warning,
+            label_color(label, segmentation.colors),
         )
         for label, (prompt, present, doubtful, warning) in enumerate(
             zip(

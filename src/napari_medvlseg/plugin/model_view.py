@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import notification_manager, show_error, show_info
 from qtpy.QtCore import Qt, Signal
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from napari_medvlseg.plugin.model_fetch import FetchFunction
 
 MEGABYTE = 1_000_000
+VOLUMES_ONLY = (
+    "It segments whole volumes: open one, or choose another model for pictures."
+)
 WIDTH_IN_LETTERS = 18
 """Of the chooser at least; its list is as wide as its longest line."""
 
@@ -46,6 +49,7 @@ class ModelView(QWidget):
     ) -> None:
         super().__init__(parent)
         self._cards: dict[str, ModelCard] = {}
+        self._is_volume = False
         self._fetch = ModelFetch(fetch, self)
         self._make()
         self._lay_out()
@@ -95,15 +99,33 @@ class ModelView(QWidget):
         self.chooser.clear()
         for card in cards:
             lack = " · incomplete" if card.missing else ""
-            self.chooser.addItem(card.title + lack, card.model_id)
+            kind = " · volumes" if card.volume is not None else ""
+            self.chooser.addItem(card.title + kind + lack, card.model_id)
         self.chooser.insertSeparator(self.chooser.count())
         for entry in RELEASED:
             if entry.model_id not in self._cards:
                 text = f"{entry.title} · download ({entry.size})"
                 self.chooser.addItem(text, entry.model_id)
+        self._offer_fitting()
         self.chooser.setCurrentIndex(max(self.chooser.findData(chosen), 0))
         self.chooser.blockSignals(False)  # noqa: FBT003 - Qt's
         self._on_chosen()
+
+    def set_is_volume(self, is_volume: bool) -> None:  # noqa: FBT001 - a state
+        """Offer 3D models for volumes only, and say why not for a picture."""
+        self._is_volume = is_volume
+        self._offer_fitting()
+        self._tell_chosen()
+
+    def _offer_fitting(self) -> None:
+        """Let only what fits the image be chosen."""
+        items: Any = self.chooser.model()
+        for row in range(self.chooser.count()):
+            card = self._cards.get(str(self.chooser.itemData(row)))
+            if card is not None and card.volume is not None:
+                items.item(row).setEnabled(self._is_volume)
+                why = "" if self._is_volume else VOLUMES_ONLY
+                self.chooser.setItemData(row, why, Qt.ItemDataRole.ToolTipRole)
 
     def start_download(self) -> None:
         """Fetch the chosen model in the background."""
@@ -187,9 +209,17 @@ class ModelView(QWidget):
 
     def _on_chosen(self) -> None:
         """Tell what is chosen."""
+        self._tell_chosen()
+        self._show_controls()
+        self.model_changed.emit(self.card)
+
+    def _tell_chosen(self) -> None:
+        """Show what the chosen model is, and whether it fits the image."""
         card, entry = self.card, self.entry
         if card is not None:
             lack = f" Incomplete: {card.lack}." if card.lack else ""
+            fits = card.volume is None or self._is_volume
+            lack += "" if fits else f" {VOLUMES_ONLY}"
             self.summary.setText(card.summary + lack)
             self.summary.setToolTip(_card_tip(card))
         elif entry is not None:
@@ -197,8 +227,6 @@ class ModelView(QWidget):
             self.summary.setToolTip(entry.url)
         else:
             self.summary.setText("No model is installed.")
-        self._show_controls()
-        self.model_changed.emit(card)
 
     def _on_progressed(self, step: FetchStep) -> None:
         """Show how far it is."""

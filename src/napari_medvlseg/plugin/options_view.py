@@ -62,6 +62,7 @@ class OptionsView(QWidget):
         super().__init__(parent)
         self._settings = settings
         self._colour_axis: int | None = None
+        self._had_slice = False  # before a 3D model was chosen
         self.models = ModelView(parent=self)
         self.model, self.summary = self.models.chooser, self.models.summary
         self._make_samples()
@@ -69,6 +70,7 @@ class OptionsView(QWidget):
         self._make_rarer()
         self._lay_out()
         self.recall()
+        self.models.model_changed.connect(self._fit_to_model)
         self.models.model_changed.connect(self.model_changed)
         self.marks.toggled.connect(self._on_marks_toggled)
 
@@ -76,6 +78,11 @@ class OptionsView(QWidget):
     def card(self) -> ModelCard | None:
         """The chosen model's card; None where it is not there."""
         return self.models.card
+
+    @property
+    def takes_volumes(self) -> bool:
+        """Whether the chosen model segments whole volumes, and nothing else."""
+        return self.card is not None and self.card.volume is not None
 
     @property
     def is_whole(self) -> bool:
@@ -94,6 +101,12 @@ class OptionsView(QWidget):
 
     def config(self, threshold: float) -> SegmentConfig:
         """Return what the controls say."""
+        if self.takes_volumes:  # which have no tiles, windows of grey or slices
+            return SegmentConfig(
+                num_samples=self.samples.value(),
+                threshold=threshold,
+                device=str(self.device.currentData()),
+            )
         return SegmentConfig(
             num_samples=self.samples.value(),
             threshold=threshold,
@@ -112,14 +125,29 @@ class OptionsView(QWidget):
     ) -> None:
         """Offer what there is to choose, and choose colour for a photograph."""
         self._colour_axis = colour
-        self.slice.setEnabled(has_slices or colour is not None)
         self.whole.setEnabled(has_slices)
-        self.smoothing.setEnabled(has_slices)
+        self.models.set_is_volume(has_slices)
+        self._fit_to_model()
         self.colours.setVisible(colour is not None)
         if is_photograph:
             self.colours.setChecked(True)
         elif self.colours.isChecked():
             self.slice.setChecked(True)
+
+    def _fit_to_model(self, _card: object = None) -> None:
+        """Offer the choices that the model heeds; a 3D one takes the whole volume."""
+        has_slices, is_3d = self.whole.isEnabled(), self.takes_volumes
+        self.slice.setEnabled(
+            (has_slices or self._colour_axis is not None) and not (is_3d and has_slices)
+        )
+        if is_3d and has_slices:
+            self._had_slice = self._had_slice or self.slice.isChecked()
+            self.whole.setChecked(True)
+        elif self._had_slice:
+            self._had_slice = False
+            self.slice.setChecked(True)
+        self.smoothing.setEnabled(has_slices and not is_3d)
+        self.tiling.setEnabled(not is_3d)
 
     def remember(self) -> None:
         """Keep the choices for the next session."""
@@ -128,7 +156,7 @@ class OptionsView(QWidget):
         self._settings.remember("tiling", str(self.tiling.currentData()))
         self._settings.remember("smoothing", self.smoothing.value())
         self.intensity.remember()
-        if not self.colours.isChecked():
+        if not self.colours.isChecked() and not self.takes_volumes:
             self._settings.remember("whole", self.whole.isChecked())
         self._settings.remember("replace", self.replace.isChecked())
         if self.card is not None:

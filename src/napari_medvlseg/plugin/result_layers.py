@@ -139,7 +139,7 @@ class Result:
         active = self._layers.selection.active
         for kind in KINDS:
             if complete or kind in shown:
-                count = 1 if kind == MASK else len(segmentation.prompts)
+                count = 1 if kind == MASK else len(getattr(segmentation, kind))
                 for number in range(count):
                     self._show_one((kind, number), kind in shown, complete=complete)
                     yield
@@ -274,7 +274,7 @@ class Result:
                 name=self._name(kind, number),
                 opacity=MASK_OPACITY,
                 features=_features(prompts),
-                colormap=label_colormap(len(prompts)),
+                colormap=label_colormap(len(prompts), self.job.colors),
                 **place,
             )
             layer.events.paint.connect(self._on_painted)
@@ -305,14 +305,13 @@ class Result:
 
     def _order(self) -> list[tuple[str, int]]:
         """Return the layers from the lowest to the mask."""
-        count = len(self.job.prompts)
-        maps = [(kind, number) for number in range(count) for kind in MAPS]
-        return [*maps, (MASK, 0)]
+        return [*self.job.maps, (MASK, 0)]
 
     def _origin(self, which: tuple[str, int], *, complete: bool) -> dict[str, Any]:
         """Return a layer's metadata: the image layer's own, and where this is from."""
         kind, number = which
-        prompts, cut = self.job.prompts, self.job.cut
+        job, cut = self.job, self.job.cut
+        prompts = job.prompts if kind == MASK else job.prompts_of(kind, number)
         self.is_complete = complete
         found = {}
         if self.segmentation is not None:
@@ -323,7 +322,7 @@ class Result:
         origin = {
             "kind": kind,
             "image": cut.name,
-            "prompts": list(prompts) if kind == MASK else [prompts[number]],
+            "prompts": list(prompts) if kind == MASK else [", ".join(prompts)],
             "grid_affine": cut.affine,
             "grid_units": cut.units,
             "kept_axes": list(cut.kept),
@@ -362,7 +361,8 @@ class Result:
         """
         title = MASK if kind == MASK else STYLES[kind].title
         prompts = self.job.prompts
-        prompt = ", ".join(prompts) if kind == MASK else prompts[number]
+        prompts = prompts if kind == MASK else self.job.prompts_of(kind, number)
+        prompt = ", ".join(prompts)
         if len(prompt) > MAX_NAME_CHARACTERS:
             prompt = prompt[: MAX_NAME_CHARACTERS - 1].rstrip() + "…"
         name = f"{title} · {prompt} · {self.job.cut.name}"

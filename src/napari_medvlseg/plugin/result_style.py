@@ -61,8 +61,16 @@ def map_colormap(style: MapStyle) -> Colormap:
     return Colormap(colors, name=f"{style.colormap}, clear at 0")
 
 
-def label_colormap(count: int) -> DirectLabelColormap:
-    """Return a colour for each prompt; labels that are painted anew are grey."""
+def label_colormap(count: int, own: tuple[str, ...] = ()) -> DirectLabelColormap:
+    """Return a colour for each prompt; labels that are painted anew are grey.
+
+    Parameters
+    ----------
+    count : int
+    own : `count` texts, or none
+        The colours that the model gives its classes.
+    """
     colors: dict[int | None, str] = {None: "#999999", 0: "#00000000"}
-    colors.update({label: label_color(label) for label in range(1, count + 1)})
+    numbers = range(1, count + 1)
+    colors.update({label: label_color(label, own) for label in numbers})
     return DirectLabelColormap(color_dict=colors)

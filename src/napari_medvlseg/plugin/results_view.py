@@ -20,7 +20,6 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_medvlseg.core.palette import label_color
 from napari_medvlseg.plugin.controls import NUMBER_WIDTH, named
 from napari_medvlseg.plugin.result_layers import KINDS, MASK
 from napari_medvlseg.plugin.result_style import STYLES
@@ -97,6 +96,10 @@ class ResultsView(QWidget):
         lines = [_legend_line(one) for one in (findings.each if findings else ())]
         self.legend.setText("<br>".join(lines))
         self.legend.setVisible(bool(lines))
+        # Classes that exclude one another go to the most probable one.
+        has_threshold = findings is None or not findings.segmentation.exclusive
+        for control in (self.slider, self.threshold):
+            control.setEnabled(has_threshold)
 
     def set_values(
         self, segmentation: Segmentation | None, voxel: tuple[int, ...] | None
@@ -201,7 +204,7 @@ def _legend_line(finding: Finding) -> str:
         if finding.max_probability >= TELL_NEAREST_FROM:
             nearest = f" (probability {finding.max_probability:.2f} at most)"
         return f"not found: <b>{name}</b>{nearest}"
-    square = f'<span style="color: {label_color(finding.label)}">■</span>'
+    square = f'<span style="color: {finding.color}">■</span>'
     caution = " — <b>doubtful</b>, look closely" if finding.is_doubtful else ""
     if finding.side_warning:
         caution += f"<br>⚠ <b>Which side?</b> {html.escape(finding.side_warning)}"
@@ -222,12 +225,9 @@ def _values_text(segmentation: Segmentation, voxel: tuple[int, ...]) -> str:
     for number in order[:MAX_PROMPTS_UNDER_CURSOR]:
         at = (number, *voxel)
         total, model, image = (
-            max(float(values[at]), 0.0)  # rounding leaves zeros below zero
-            for values in (
-                segmentation.predictive_entropy,
-                segmentation.mutual_information,
-                segmentation.expected_entropy,
-            )
+            # Rounding leaves zeros below zero.
+            max(float(segmentation.map_of(name, number)[voxel]), 0.0)
+            for name in ("predictive_entropy", "mutual_information", "expected_entropy")
         )
         lines.append(
             f"{html.escape(segmentation.prompts[number])}: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Shapes
@@ -21,6 +22,7 @@ from qtpy.QtWidgets import (
 from napari_medvlseg.core.bundle import list_models
 from napari_medvlseg.core.errors import ImageError, MedVLSegError, PromptError
 from napari_medvlseg.core.types import Prompt
+from napari_medvlseg.plugin.classes_view import ClassesView
 from napari_medvlseg.plugin.command import shell_command
 from napari_medvlseg.plugin.controls import add_row, named, rule
 from napari_medvlseg.plugin.engine import Engine
@@ -39,7 +41,7 @@ from napari_medvlseg.plugin.results_view import ResultsView
 from napari_medvlseg.plugin.run_view import RunView, time_left
 from napari_medvlseg.plugin.session import Session
 from napari_medvlseg.plugin.settings import Settings
-from napari_medvlseg.plugin.worker import Job, Update
+from napari_medvlseg.plugin.volume_ask import job_of
 from napari_medvlseg.plugin.workspace_actions import Controls, WorkspaceActions
 from napari_medvlseg.plugin.workspace_view import WorkspaceView
 
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from napari_medvlseg.core.bundle import ModelCard
     from napari_medvlseg.plugin.engine import StepsFunction
     from napari_medvlseg.plugin.findings import Findings
+    from napari_medvlseg.plugin.worker import Job, Update
 
 MARGIN = 6
 
@@ -144,12 +147,10 @@ class SegmentWidget(QWidget):
             colour=self.options.colour,
             mirrored=mirrored(camera_of(self._viewer)),
         )
-        return Job(
-            cut,
-            tuple(Prompt(text).text for text in self.prompt.prompts),
-            card.model_id,
-            self.options.config(self.results.threshold.value()),
-        )
+        prompts = [Prompt(text).text for text in self.prompt.prompts]
+        config = self.options.config(self.results.threshold.value())
+        texts = self.classes.class_texts
+        return job_of(cut, card, prompts, replace(config, class_texts=texts))
 
     def copy_command(self) -> None:
         """Put the shell command of what the controls say on the clipboard."""
@@ -227,7 +228,12 @@ class SegmentWidget(QWidget):
             "Copy the shell command that does the same",
         )
         self.workspace = WorkspaceView(settings, self)
-        controls = Controls(self.prompt, self.options, self.results, settings)
+        self.classes = ClassesView(self)
+        self.classes.told.connect(self.progress.say)
+        self.classes.failed.connect(self._tell_error)
+        controls = Controls(
+            self.prompt, self.options, self.results, self.classes, settings
+        )
         self._actions = WorkspaceActions(
             self._viewer, self.session, self.workspace, controls
         )
@@ -249,7 +255,8 @@ class SegmentWidget(QWidget):
         column = QVBoxLayout(inside)
         column.setContentsMargins(MARGIN, MARGIN, MARGIN, MARGIN)
         column.addLayout(top)
-        for part in (self.prompt, self.options, self.progress, rule(), self.results):
+        parts = (self.prompt, self.options, self.classes, self.progress)
+        for part in (*parts, rule(), self.results):
             column.addWidget(part)
         column.addWidget(self.copy)
         column.addWidget(self.workspace)
@@ -323,6 +330,7 @@ class SegmentWidget(QWidget):
     def _on_model_changed(self, card: ModelCard | None) -> None:
         """Offer what the model knows."""
         self.prompt.set_concepts(card.concepts if card else ())
+        self.classes.set_spec(card.volume if card else None)
 
     def _on_shown_changed(self) -> None:
         """Show and hide layers."""

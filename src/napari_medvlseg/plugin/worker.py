@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, Signal
 
 from napari_medvlseg.plugin.findings import find
+from napari_medvlseg.plugin.layers import MAPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,6 +31,8 @@ LONGEST_PAUSE_S = 10.0
 """... but not longer than this."""
 
 CLOSE_WAIT_S = 10.0
+PROBABILITY = "probability"
+"""The map that each of several classes has of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,28 @@ class Job:
     prompts: tuple[str, ...]
     model: str
     config: SegmentConfig
+    colors: tuple[str, ...] = ()
+    """Of the labels, where the model's classes have colours of their own."""
+    exclusive: bool = False
+    """Whether the prompts are classes that exclude one another and share entropies."""
+
+    @property
+    def maps(self) -> list[tuple[str, int]]:
+        """The maps of the result, each with the number of its prompt."""
+        return [
+            (kind, number)
+            for number in range(len(self.prompts))
+            for kind in MAPS
+            if number == 0 or not self._is_shared(kind)
+        ]
+
+    def prompts_of(self, kind: str, number: int) -> tuple[str, ...]:
+        """Return the prompts that a map tells about."""
+        return self.prompts if self._is_shared(kind) else (self.prompts[number],)
+
+    def _is_shared(self, kind: str) -> bool:
+        """Whether there is one map of a kind for all prompts."""
+        return self.exclusive and kind != PROBABILITY
 
 
 @dataclass(frozen=True, slots=True, eq=False)

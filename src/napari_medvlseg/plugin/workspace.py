@@ -149,6 +149,8 @@ def restored_result(
         saved.segmentation.prompts,
         str(told["model"]),
         SegmentConfig(**told["config"]),
+        colors=saved.segmentation.colors,
+        exclusive=saved.segmentation.exclusive,
     )
     frame = told["frame"]
     result = Result(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import napari.viewer
 
     from napari_medvlseg.core.io.workspace import Workspace
+    from napari_medvlseg.plugin.classes_view import ClassesView
     from napari_medvlseg.plugin.options_view import OptionsView
     from napari_medvlseg.plugin.prompt_view import PromptView
     from napari_medvlseg.plugin.results_view import ResultsView
@@ -37,13 +38,18 @@ class Controls:
     prompt: PromptView
     options: OptionsView
     results: ResultsView
+    classes: ClassesView
     settings: Settings
 
     def told(self) -> dict[str, Any]:
         """Return what is typed and chosen, ready for JSON."""
         self.options.remember()
         self.results.remember()
-        return {"prompt": self.prompt.text, "choices": self.settings.choices()}
+        return {
+            "prompt": self.prompt.text,
+            "choices": self.settings.choices(),
+            "class_texts": self.classes.class_texts,
+        }
 
     def restore(self, told: dict[str, Any]) -> None:
         """Type and choose what a session tells."""
@@ -51,6 +57,7 @@ class Controls:
         self.options.recall()
         self.results.recall()
         self.prompt.set_text(str(told["prompt"]))
+        self.classes.restore(str(told.get("class_texts", "")))
 
 
 class WorkspaceActions(QObject):

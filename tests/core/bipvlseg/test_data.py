@@ -9,8 +9,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms.intensity.array import NormalizeIntensity
+from monai.transforms.spatial.array import Orientation
 
 from napari_medvlseg.core.errors import DatasetError
+from napari_medvlseg.core.io.read import read
+from napari_medvlseg.core.preprocess.resample import ModelGrid
+from napari_medvlseg.core.preprocess.volumes import network_volume
 from napari_medvlseg.core.training.bipvlseg.config import PRESETS_3D, BiPVLTrainConfig
 from napari_medvlseg.core.training.bipvlseg.data import (
     augmentation,
@@ -66,6 +72,22 @@ def test_mr_is_normalised_over_its_non_zero_voxels(tmp_path: Path) -> None:
     assert float(inside.mean()) == pytest.approx(0, abs=1e-2)
     assert float(inside.std()) == pytest.approx(1, abs=1e-2)
     assert volume.image[0, 0, 0, 0] == 0
+
+
+def test_a_finished_model_sees_what_it_was_trained_on(tmp_path: Path) -> None:
+    """In RAS, at the spacing, normalised: MONAI's transforms, where none is needed."""
+    case = _case(tmp_path, np.diag([-1.0, 2.0, -3.0, 1.0]))
+    trained = prepare(case, replace(TINY, spacing_mm=(1.0, 2.0, 3.0)))
+    image = read(case.images[0])
+    grid = ModelGrid.of(image, (1.0, 2.0, 3.0))
+    seen = network_volume(image, grid, None)
+    np.testing.assert_allclose(seen, trained.image.float(), atol=1e-2)
+    sample = MetaTensor(
+        torch.from_numpy(image.voxels)[None], affine=torch.from_numpy(image.affine)
+    )
+    turned = Orientation(axcodes="RAS", labels=None)(sample)
+    normal = NormalizeIntensity(nonzero=True, channel_wise=True)(turned)
+    np.testing.assert_allclose(seen, np.asarray(normal), atol=1e-5)
 
 
 def test_labels_on_another_grid_are_refused(tmp_path: Path) -> None:

@@ -19,9 +19,10 @@ from napari_medvlseg.core.models.bipvlseg.config import BiPVLConfig
 from napari_medvlseg.core.models.bipvlseg.network import BiPVLSeg
 from napari_medvlseg.core.training.bipvlseg.objective import load_text_encoder
 from napari_medvlseg.core.training.bipvlseg.processes import Processes
-from napari_medvlseg.core.training.bipvlseg.run import cosine_rate, train_volume_steps
+from napari_medvlseg.core.training.bipvlseg.run import train_volume_steps
 from napari_medvlseg.core.training.bipvlseg.start import start_from
 from napari_medvlseg.core.training.checkpoint import CHECKPOINT
+from napari_medvlseg.core.training.volumes.run import cosine_rate
 from tests.core.bipvlseg.conftest import TINY
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def test_a_finished_run_has_nothing_to_do_and_no_other_goes_on_from_it(
 def test_what_is_left_is_enough_to_build_the_network_again(finished: Path) -> None:
     names = {path.name for path in finished.iterdir()}
     files = {"checkpoint.pt", "config.json", "curves.csv", "curves.png"}
-    assert names == {*files, "model.safetensors", "network.json", "classes.json"}
+    left = {"model.safetensors", "network.json", "classes.json", "hippocampus-3d"}
+    assert names == {*files, *left}
     told = json.loads((finished / "network.json").read_text(encoding="utf-8"))
     network = BiPVLSeg(BiPVLConfig.from_dict(told["config"]))
     load_text_encoder(network, TINY)

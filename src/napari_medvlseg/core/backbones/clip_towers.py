@@ -138,9 +138,16 @@ class TimmVision(nn.Module):
 
 
 class BertText(nn.Module):
-    """BERT and an MLP; its first token, [CLS], stands for the text."""
+    """BERT and an MLP; its first token, [CLS], stands for the text.
 
-    def __init__(self, shape: TextShape) -> None:
+    Parameters
+    ----------
+    shape : TextShape
+    linear : bool
+        Whether the MLP is a single linear layer, as M3D-CLIP has it.
+    """
+
+    def __init__(self, shape: TextShape, *, linear: bool = False) -> None:
         super().__init__()
         config = BertConfig(
             vocab_size=shape.vocabulary,
@@ -154,11 +161,13 @@ class BertText(nn.Module):
         embeddings = self.transformer.embeddings
         del embeddings.position_ids, embeddings.token_type_ids  # given at each call
         hidden = (shape.width + shape.embed_dim) // 2
-        self.proj = nn.Sequential(
+        self.proj: nn.Module = nn.Sequential(
             nn.Linear(shape.width, hidden, bias=False),
             nn.GELU(),
             nn.Linear(hidden, shape.embed_dim, bias=False),
         )
+        if linear:
+            self.proj = nn.Linear(shape.width, shape.embed_dim)
 
     def mask(self, ids: Tensor) -> Tensor:
         """Return where (B, L) holds word pieces, not padding (id 0)."""

@@ -9,18 +9,22 @@ BERT_VARIANTS = ("unimedclip", "biomedclip", "small")
 VARIANTS = (*BERT_VARIANTS, "clip", "pubmedclip")
 """The CLIPs that MedCLIPSeg adapts: four published ones, and a small pair whose image
 tower is trained here from random weights."""
+VOLUME_VARIANT = "m3dclip"
+"""M3D-CLIP, for volumes (appendix F); BERT is its text tower."""
+EVERY_VARIANT = (*VARIANTS, VOLUME_VARIANT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisionShape:
-    """The sizes of an image tower."""
+    """The sizes of an image tower, in 2D or, given three sides, in 3D."""
 
     width: int = 768
     layers: int = 12
     heads: int = 12
-    patch_size: int = 16
-    image_size: int = 224
-    """Pixels a side."""
+    patch_size: int | tuple[int, ...] = 16
+    """Pixels a side, or voxels along each axis."""
+    image_size: int | tuple[int, ...] = 224
+    """Pixels a side, or voxels along each axis."""
     embed_dim: int = 512
     """Channels of the space that image and text share."""
     stem: tuple[int, ...] = ()
@@ -35,11 +39,35 @@ class VisionShape:
                 f"{len(self.stem) + 1} halvings"
             )
             raise ValueError(msg)
+        for name in ("patch_size", "image_size"):
+            value = getattr(self, name)
+            if not isinstance(value, int):  # JSON: a list
+                object.__setattr__(self, name, tuple(value))
+        if len(self.patch) != len(self.image) or any(
+            side % step for side, step in zip(self.image, self.patch, strict=True)
+        ):
+            msg = (
+                "expected an image of whole patches, got image_size "
+                f"{self.image_size} and patch_size {self.patch_size}"
+            )
+            raise ValueError(msg)
 
     @property
-    def grid(self) -> int:
-        """Patches a side."""
-        return self.image_size // self.patch_size
+    def image(self) -> tuple[int, ...]:
+        """Pixels or voxels along each axis."""
+        return _sides(self.image_size)
+
+    @property
+    def patch(self) -> tuple[int, ...]:
+        """Pixels or voxels of a patch along each axis."""
+        return _sides(self.patch_size)
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Patches along each axis."""
+        return tuple(
+            side // step for side, step in zip(self.image, self.patch, strict=True)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +81,11 @@ class TextShape:
     max_tokens: int = 256
     embed_dim: int = 512
     """Channels of the space that image and text share."""
+
+
+def _sides(size: int | tuple[int, ...]) -> tuple[int, ...]:
+    """Return the sides of a square that is given by one number."""
+    return (size, size) if isinstance(size, int) else size
 
 
 SMALL_VISION = VisionShape(
@@ -80,5 +113,9 @@ SHAPES: dict[str, tuple[VisionShape, TextShape]] = {
         TextShape(width=512, heads=8, vocabulary=49408, max_tokens=77),
     ),
     "small": (SMALL_VISION, SMALL_TEXT),
+    VOLUME_VARIANT: (
+        VisionShape(patch_size=(4, 16, 16), image_size=(32, 256, 256), embed_dim=768),
+        TextShape(max_tokens=128, embed_dim=768),
+    ),
 }
 """The towers of each variant."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from napari_medvlseg.core.backbones.m3dclip import is_m3dclip
 from napari_medvlseg.core.backbones.vocabulary import (
     VOCABULARY,
     find_vocabulary,
@@ -151,6 +152,13 @@ def _inspect(path: Path) -> _Inspected:
         If it is no MedCLIPSeg, or tensors are missing or of another shape.
     """
     shapes = {key: tuple(tensor.shape) for key, tensor in read_state(path).items()}
+    if is_m3dclip(shapes):
+        msg = (
+            f"{path}: expected a checkpoint with adapters, got the towers of M3D-CLIP "
+            "alone; train adapters on them: medvlseg train --preset "
+            f"medclipseg-3d-m3dclip --towers {path.name}"
+        )
+        raise CheckpointError(msg)
     layout = recognise(shapes)
     if layout is None:
         msg = (

@@ -86,6 +86,38 @@ def read_class_sheet(path: Path) -> ClassSheet:
     else:
         msg = f"{path}: expected a name that ends in {' or '.join(SUFFIXES)}"
         raise UnsupportedFormatError(msg)
+    return _sheet(path, rows)
+
+
+def parse_class_sheet(text: str) -> ClassSheet:
+    """Return the sheet that the text of a ``.json`` one tells.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        If it is none.
+    """
+    source = Path("class texts")
+    try:
+        told = json.loads(text)
+    except ValueError as error:
+        msg = f"{source}: expected JSON, cannot read it ({error})"
+        raise UnsupportedFormatError(msg) from error
+    if not isinstance(told, dict):
+        msg = f"{source}: expected a JSON object, got {told!r:.40}"
+        raise UnsupportedFormatError(msg)
+    return _sheet(source, _told_rows(source, told))
+
+
+def class_sheet_text(sheet: ClassSheet) -> str:
+    """Return a sheet as the text of a ``.json`` one."""
+    rows = [{f: getattr(each, f) for f in HEADINGS} for each in sheet.classes]
+    told = {"format": KIND, "version": VERSION, "classes": rows}
+    return json.dumps(told, indent=2, ensure_ascii=False) + "\n"
+
+
+def _sheet(path: Path, rows: Iterable[tuple[str, Mapping[str, object]]]) -> ClassSheet:
+    """Return the classes of some rows."""
     classes = [_class(path, where, row) for where, row in rows]
     try:
         return ClassSheet(tuple(classes))
@@ -118,15 +150,14 @@ def write_class_sheet(
     if path.exists() and not overwrite:
         msg = f"{path}: exists; choose another name or allow to overwrite it"
         raise OutputError(msg)
-    rows = [{f: getattr(each, f) for f in HEADINGS} for each in sheet.classes]
     if path.suffix.lower() == ".json":
-        told = {"format": KIND, "version": VERSION, "classes": rows}
-        write_text(path, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+        write_text(path, class_sheet_text(sheet))
         return
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEADINGS.values())
-    writer.writerows(row.values() for row in rows)
+    for each in sheet.classes:
+        writer.writerow([getattr(each, field) for field in HEADINGS])
     write_text(path, text.getvalue())
 
 
@@ -163,8 +194,15 @@ def _csv_rows(path: Path) -> Iterable[tuple[str, Mapping[str, object]]]:
 
 
 def _json_rows(path: Path) -> Iterable[tuple[str, Mapping[str, object]]]:
-    """Yield where each class is, and its texts by field."""
+    """Return where each class of a JSON file is, and its texts by field."""
     told = read_object(path, "a sheet of classes", UnsupportedFormatError)
+    return _told_rows(path, told)
+
+
+def _told_rows(
+    path: Path, told: Mapping[str, Any]
+) -> Iterable[tuple[str, Mapping[str, object]]]:
+    """Yield where each class of a JSON object is, and its texts by field."""
     if told.get("format") != KIND or told.get("version") != VERSION:
         msg = (
             f'{path}: expected "format": "{KIND}" and "version": {VERSION}, got '

@@ -54,6 +54,8 @@ class Findings:
         Of the model; nothing where there was none.
     threshold : float or None
         Probability above which a pixel is labelled.
+    colors : P texts, or none
+        Of the segments, where the model gives its classes colours.
     by : str
         ``"AUTOMATIC"``; ``"SEMIAUTOMATIC"`` if a person corrected it; ``"MANUAL"``.
     """
@@ -62,6 +64,7 @@ class Findings:
     provenance: Mapping[str, Any]
     threshold: float | None
     by: str = "AUTOMATIC"
+    colors: tuple[str, ...] = ()
 
 
 def write_dicom_seg(
@@ -87,7 +90,10 @@ def write_dicom_seg(
         If a segmentation cannot refer to these files.
     """
     findings = Findings(
-        segmentation.prompts, segmentation.provenance, segmentation.threshold
+        segmentation.prompts,
+        segmentation.provenance,
+        segmentation.threshold,
+        colors=segmentation.colors,
     )
     tracks = new_tracks(findings)
     for name, values in (
@@ -250,7 +256,9 @@ def _segment(
         tracking_uid=track,
         tracking_id=plain(f"{label} {prompt}"),
         anatomic_regions=None if concept.region is None else [concept.region],
-        display_color=hd.color.CIELabColor.from_string(label_color(label)),
+        display_color=hd.color.CIELabColor.from_string(
+            label_color(label, findings.colors)
+        ),
     )
     if concept.side is not None:
         side = CodedConcept.from_code(concept.side)

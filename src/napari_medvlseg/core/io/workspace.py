@@ -333,6 +333,7 @@ def _result_from(folder: Path, number: int, told: Mapping[str, Any]) -> SavedRes
         edited = arrays.get(EDITED)
     plain = dict(told["segmentation"])
     plain["prompts"] = tuple(plain["prompts"])
+    plain["colors"] = tuple(plain.get("colors", ()))
     if plain.get("midline") is not None:
         plain["midline"] = Midline(**plain["midline"])
     segmentation = Segmentation(**read, **plain)
@@ -348,8 +349,10 @@ def _result_from(folder: Path, number: int, told: Mapping[str, Any]) -> SavedRes
 def _check_arrays(segmentation: Segmentation, edited: Array | None) -> None:
     """Refuse arrays that do not belong together."""
     shape = segmentation.labels.shape
-    expected = (len(segmentation.prompts), *shape)
+    wanted = (len(segmentation.prompts), *shape)
+    allowed = {wanted, (1, *shape)} if segmentation.exclusive else {wanted}
     shapes = {getattr(segmentation, name).shape for name in ARRAYS[1:5]}
-    if shapes != {expected} or (edited is not None and edited.shape != shape):
+    fits = shapes <= allowed and segmentation.probability.shape == wanted
+    if not fits or (edited is not None and edited.shape != shape):
         msg = f"arrays of {sorted(shapes)} beside labels of {shape}"
         raise ValueError(msg)

@@ -19,7 +19,6 @@ from napari_medvlseg.core.io.formats import ENDINGS, Source, save, target_of
 from napari_medvlseg.core.io.read import stem_of
 from napari_medvlseg.core.palette import label_color
 from napari_medvlseg.core.sides import side_warnings
-from napari_medvlseg.core.types import doubt_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -196,6 +195,7 @@ def figures(segmentation: Segmentation) -> dict[str, Any]:
         "provenance": dict(segmentation.provenance),
         "threshold": segmentation.threshold,
         "units": segmentation.units,
+        "exclusive": segmentation.exclusive,
         "shape": list(segmentation.labels.shape),
         "overlap_fraction": segmentation.overlap_fraction,
         "prompts": [
@@ -211,13 +211,11 @@ def _prompt_figures(
 ) -> dict[str, Any]:
     """Return the measures of one prompt's mask."""
     count = int(mask.sum())
-    doubt = doubt_of(
-        segmentation.probability[index], segmentation.predictive_entropy[index]
-    )
+    doubt = segmentation.doubt_at(index)
     measures: dict[str, Any] = {
         "prompt": segmentation.prompts[index],
         "label": index + 1,
-        "color": label_color(index + 1),
+        "color": label_color(index + 1, segmentation.colors),
         "present": count > 0,
         "pixels": count,
         "labelled_pixels": int((segmentation.labels == index + 1).sum()),
@@ -234,7 +232,7 @@ def _prompt_figures(
             pixel_mm2 = float(np.linalg.norm(np.cross(edges[:, 0], edges[:, 1])))
             measures["area_mm2"] = count * pixel_mm2
     for name in MAPS:
-        values = getattr(segmentation, name)[index][mask]
+        values = segmentation.map_of(name, index)[mask]
         measures[f"mean_{name}"] = float(values.mean(dtype=float)) if count else None
     return measures
 

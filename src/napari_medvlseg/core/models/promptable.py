@@ -15,8 +15,8 @@ class ImageFeatures(Protocol):
     """What no noise touches of an image."""
 
     @property
-    def input_size(self) -> tuple[int, int]:
-        """Height and width of the network's input in pixels."""
+    def input_size(self) -> tuple[int, ...]:
+        """Pixels or voxels of the network's input along each axis."""
         ...
 
     def expand(self, batch: int, /) -> Self:

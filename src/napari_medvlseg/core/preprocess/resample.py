@@ -57,16 +57,23 @@ class ModelGrid:
     affine: npt.NDArray[np.float64]
 
     @classmethod
-    def of(cls, image: Image, spacing_mm: Sequence[float]) -> ModelGrid:
-        """Return the grid of a volume in mm at a spacing along R, A and S."""
+    def of(cls, image: Image, spacing_mm: Sequence[float] | None) -> ModelGrid:
+        """Return the grid of a volume at a spacing along R, A and S.
+
+        Parameters
+        ----------
+        image : Image
+        spacing_mm : three floats, optional
+            Without it, or where it is 0, voxels keep their length.
+        """
         world = world_axes(image.affine)
         axes = [next(v for v in range(3) if world[v][0] == w) for w in range(3)]
         flips = [world[axis][1] < 0 for axis in axes]
         native = image.spatial_shape
         edges = np.linalg.norm(image.affine[:3, :3], axis=0)
         shape = [
-            resampled_size(native[axis], float(edges[axis]), wanted)
-            for axis, wanted in zip(axes, spacing_mm, strict=True)
+            resampled_size(native[axis], float(edges[axis]), wanted or edges[axis])
+            for axis, wanted in zip(axes, spacing_mm or (0, 0, 0), strict=True)
         ]
         to_native = np.zeros((4, 4))
         to_native[3, 3] = 1

@@ -43,6 +43,27 @@ class BiPVLOutput(NamedTuple):
     """(B, C, i, j, k): the encoder's own idea of each class, MLP(V_n) of equation 3."""
 
 
+class Looked(NamedTuple):
+    """What no noise touches of some images and texts."""
+
+    image: Tensor
+    stem: Tensor
+    before: tuple[Tensor, ...]
+    """Of the stages before the first that fuses."""
+    features: Tensor
+    """Of that stage, not yet fused."""
+    texts: Descriptions | None
+
+    def expand(self, draws: int) -> Looked:
+        """Repeat one image for several draws without copying it."""
+        image, stem, features = (
+            tensor.expand(draws, *tensor.shape[1:])
+            for tensor in (self.image, self.stem, self.features)
+        )
+        before = tuple(x.expand(draws, *x.shape[1:]) for x in self.before)
+        return Looked(image, stem, before, features, self.texts)
+
+
 class BiPVLSeg(nn.Module):
     """Segment the classes that the descriptions tell of.
 
@@ -116,34 +137,68 @@ class BiPVLSeg(nn.Module):
         ImageError
             If a side of the image is no multiple of the network's divisor.
         """
+        return self.draw(self.look(image, texts), noise)
+
+    def look(self, image: Tensor, texts: Descriptions | None) -> Looked:
+        """Run what no noise touches: all that comes before the first fusion.
+
+        Parameters
+        ----------
+        image : (B, channels, I, J, K)
+        texts : Descriptions
+            What `describe` returned; None for the text-free twin.
+
+        Raises
+        ------
+        ImageError
+            If a side of the image is no multiple of the network's divisor.
+        """
         self._check_size(image)
         stem = self.vision.stem(image)
-        features, skips = stem, []
-        for index in range(STAGES):
+        first = min(self.config.fused_stages, default=STAGES) - 1
+        features, before = self.vision.stage(0, stem), []
+        for index in range(1, first + 1):
+            before.append(features)
             features = self.vision.stage(index, features)
-            if texts is not None:
+            if texts is not None and self._is_heard(index):
+                texts = self._read_on(index, texts)
+        return Looked(image, stem, tuple(before), features, texts)
+
+    def draw(self, looked: Looked, noise: NoiseSource) -> BiPVLOutput:
+        """Return one opinion on each image that was looked at."""
+        features, texts = looked.features, looked.texts
+        first, skips = len(looked.before), [*looked.before]
+        for index in range(first, STAGES):
+            if index > first:
+                features = self.vision.stage(index, features)
+                if texts is not None and self._is_heard(index):
+                    texts = self._read_on(index, texts)
+            if texts is not None and self._is_heard(index):
                 features, texts = self._meet(index, features, texts, noise)
             skips.append(features)
-        logits = self.vision.decode(image, stem, skips)
+        logits = self.vision.decode(looked.image, looked.stem, skips)
         return BiPVLOutput(logits, self.class_embed(features))
+
+    def _is_heard(self, index: int) -> bool:
+        """Return whether this stage, or a later one, asks for the text."""
+        return index < max(self.config.fused_stages, default=0)
+
+    def _read_on(self, index: int, texts: Descriptions) -> Descriptions:
+        """Run a text stage after the first."""
+        hidden = self._text().stage(index, texts.hidden, texts.mask)
+        return texts._replace(hidden=hidden)
 
     def _meet(
         self, index: int, features: Tensor, texts: Descriptions, noise: NoiseSource
     ) -> tuple[Tensor, Descriptions]:
-        """Run a text stage, and fuse if the stage does."""
-        last = max(self.config.fused_stages, default=0)
-        if index >= last:  # nobody asks for the text any more
-            return features, texts
-        text = self._text()
-        if index:
-            hidden = text.stage(index, texts.hidden, texts.mask)
-            texts = texts._replace(hidden=hidden)
+        """Fuse, if the stage does."""
         if str(index + 1) not in self.fusion:
             return features, texts
+        text = self._text()
         texts = self._for_each_image(texts, len(features))
         summary = text.summary(*texts).unflatten(0, (len(features), -1))
         features, summary = self.fusion[str(index + 1)](features, summary, noise)
-        if index + 1 < last:
+        if self._is_heard(index + 1):
             hidden = text.moved(*texts, summary.flatten(0, 1))
             texts = texts._replace(hidden=hidden)
         return features, texts

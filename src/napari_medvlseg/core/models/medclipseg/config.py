@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from napari_medvlseg.core.backbones.tower_shapes import (
     BERT_VARIANTS,
+    EVERY_VARIANT,
     SHAPES,
-    VARIANTS,
+    VOLUME_VARIANT,
     TextShape,
     VisionShape,
 )
@@ -31,7 +32,7 @@ class MedCLIPSegConfig:
     """
 
     variant: str = "unimedclip"
-    """The CLIP that it adapts, one of `VARIANTS`."""
+    """The CLIP that it adapts, one of `EVERY_VARIANT`."""
     compatible: bool = True
     """Whether to follow the authors' code where their paper reads otherwise: padding
     is attended to and always filled up, means are normalised and projections have
@@ -77,12 +78,18 @@ class MedCLIPSegConfig:
     """None is the variant's own."""
 
     def __post_init__(self) -> None:
-        _check("variant", self.variant, VARIANTS)
+        _check("variant", self.variant, EVERY_VARIANT)
         _check("attention", self.attention, ATTENTIONS)
         _check("order", self.order, ORDERS)
         _check("pooling", self.pooling, POOLINGS)
         _check("head", self.head, HEADS)
         vision, text = self.vision_shape, self.text_shape
+        if self.has_volumes != (len(vision.image) == 3):
+            msg = (
+                f"expected an image_size of {3 if self.has_volumes else 2} sides for "
+                f"{self.variant}, got {vision.image_size}"
+            )
+            raise ValueError(msg)
         depth = min(vision.layers, text.layers)
         layers = tuple(sorted(self.layers)) or tuple(range(1, depth - 1))
         object.__setattr__(self, "layers", layers)  # JSON: a list
@@ -109,9 +116,14 @@ class MedCLIPSegConfig:
             raise ValueError(msg)
 
     @property
+    def has_volumes(self) -> bool:
+        """Whether it segments volumes, not pictures."""
+        return self.variant == VOLUME_VARIANT
+
+    @property
     def has_bert(self) -> bool:
         """Whether BERT reads the prompt; else OpenAI's text transformer does."""
-        return self.variant in BERT_VARIANTS
+        return self.variant in BERT_VARIANTS or self.has_volumes
 
     @property
     def vision_shape(self) -> VisionShape:

@@ -1,30 +1,41 @@
 """From adapted tokens to a mask: upscaled patches meet the text's vector.
 
-Symbols: B batch, E shared channels, h x w patches.
+Symbols: B batch, E shared channels, h x w patches, or in 3D (`spatial`) one axis more.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn import functional
 
 
 class ScaleBlock(nn.Module):
-    """Double the grid of patches."""
+    """Double the grid of patches along each of its 2 or 3 axes."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, axes: int = 2) -> None:
         super().__init__()
-        self.conv1 = nn.ConvTranspose2d(dim, dim, kernel_size=2, stride=2)
-        self.conv2 = nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=False)
-        self.norm = LayerNorm2d(dim, eps=1e-6)
+        flat = axes == 2
+        doubling = nn.ConvTranspose2d if flat else nn.ConvTranspose3d
+        smoothing = nn.Conv2d if flat else nn.Conv3d
+        self.conv1 = doubling(dim, dim, kernel_size=2, stride=2)
+        self.conv2 = smoothing(dim, dim, 3, padding=1, groups=dim, bias=False)
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
 
     def forward(self, patches: Tensor) -> Tensor:
-        """(B, E, h, w) to (B, E, 2 h, 2 w)."""
-        doubled: Tensor = self.norm(self.conv2(functional.gelu(self.conv1(patches))))
-        return doubled
+        """(B, E, *spatial) to twice as many along each axis."""
+        doubled = self.conv2(functional.gelu(self.conv1(patches)))
+        normed: Tensor = self.norm(doubled.movedim(1, -1)).movedim(-1, 1)
+        return normed
+
+
+def enlarge(logits: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Bring logits (B, C, *spatial) to the input's size: bilinear, or trilinear."""
+    if logits.shape[2:] == size:
+        return logits
+    mode = "bilinear" if len(size) == 2 else "trilinear"
+    return functional.interpolate(logits, size, mode=mode, align_corners=False)
 
 
 def mask_head(dim: int, outputs: int) -> nn.Sequential:
@@ -54,21 +65,17 @@ class BetaBelief(NamedTuple):
 
     @classmethod
     def of(cls, logits: Tensor) -> BetaBelief:
-        """Return the belief that two evidential logits (B, 2, H, W) stand for."""
+        """Return the belief that two evidential logits (B, 2, *spatial) stand for."""
         counts = functional.softplus(logits.float()) + 1
         return cls(counts[:, :1], counts[:, 1:])
 
-    def enlarged(self, size: tuple[int, int]) -> BetaBelief:
+    def enlarged(self, size: tuple[int, ...]) -> BetaBelief:
         """Return the belief on a finer grid, its counts interpolated."""
-        against, support = (
-            functional.interpolate(each, size, mode="bilinear", align_corners=False)
-            for each in self
-        )
-        return BetaBelief(against, support)
+        return BetaBelief(enlarge(self.against, size), enlarge(self.support, size))
 
     @property
     def probability(self) -> Tensor:
-        """The mean, (B, 1, H, W)."""
+        """The mean, (B, 1, *spatial)."""
         return self.support / (self.support + self.against)
 
     @property
@@ -78,7 +85,7 @@ class BetaBelief(NamedTuple):
 
     @property
     def logits(self) -> Tensor:
-        """The log odds of the mean, (B, 1, H, W)."""
+        """The log odds of the mean, (B, 1, *spatial)."""
         return self.support.log() - self.against.log()
 
     @property

@@ -1,20 +1,20 @@
 """MedCLIPSeg: a frozen CLIP whose towers talk to each other through adapters.
 
-One network for four CLIPs and every ablation; `MedCLIPSegConfig` says which. What
-precedes the first adapter knows no noise: `encode_image` and `encode_words` give it,
-`draw` goes on from there.
+One network for five CLIPs, in 2D and 3D, and every ablation; `MedCLIPSegConfig` says
+which. What precedes the first adapter knows no noise: `encode_image` and
+`encode_words` give it, `draw` goes on from there.
 
 Symbols: B batch, T image tokens ([CLS] first), L text tokens, E shared channels, h x w
-upscaled patches.
+upscaled patches; in 3D H x W and h x w have one axis more.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from napari_medvlseg.core.backbones.clip_towers import (
     BertText,
@@ -22,23 +22,35 @@ from napari_medvlseg.core.backbones.clip_towers import (
     OpenClipVision,
     TimmVision,
 )
+from napari_medvlseg.core.backbones.volume_tower import VolumeVision
 from napari_medvlseg.core.models.medclipseg.adapter import PVLAdapter
 from napari_medvlseg.core.models.medclipseg.config import MedCLIPSegConfig
 from napari_medvlseg.core.models.medclipseg.head import (
     BetaBelief,
     ScaleBlock,
+    enlarge,
     mask_head,
 )
 from napari_medvlseg.core.models.medclipseg.keys import rename_to_own
 from napari_medvlseg.core.models.probabilistic_attention import zero_noise
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from napari_medvlseg.core.models.probabilistic_attention import NoiseSource
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+TOWERS: Mapping[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "unimedclip": (OpenClipVision, BertText),
+    "biomedclip": (TimmVision, BertText),
+    "clip": (OpenClipVision, OpenClipText),
+    "pubmedclip": (OpenClipVision, OpenClipText),
+    "small": (OpenClipVision, BertText),
+    "m3dclip": (VolumeVision, partial(BertText, linear=True)),
+}
+"""For the image and for the text, by variant."""
 START_SCALE = 2.6592
 """CLIP's logit scale, which nothing here uses but every checkpoint holds."""
 
@@ -48,8 +60,8 @@ class ImageTokens(NamedTuple):
 
     tokens: Tensor
     """(B, T, channels)"""
-    input_size: tuple[int, int]
-    """Height and width of the input in pixels."""
+    input_size: tuple[int, ...]
+    """Pixels or voxels of the input along each axis."""
 
     def expand(self, batch: int) -> ImageTokens:
         """Repeat one image for a batch of draws without copying it."""
@@ -97,13 +109,13 @@ class MedCLIPSeg(nn.Module):
         self.config = config = config or MedCLIPSegConfig()
         vision, text = config.vision_shape, config.text_shape
         self.logit_scale = nn.Parameter(torch.tensor(START_SCALE), requires_grad=False)
-        image_tower = TimmVision if config.variant == "biomedclip" else OpenClipVision
+        image_tower, text_tower = TOWERS[config.variant]
         self.vision_model: Any = image_tower(vision)
-        self.text_model: Any = (BertText if config.has_bert else OpenClipText)(text)
+        self.text_model: Any = text_tower(text)
         dim = vision.embed_dim
         self.mask_head = mask_head(dim, 2 if config.head == "evidential" else 1)
         self.upscale = nn.Sequential(
-            *(ScaleBlock(dim) for _ in range(config.upscale_blocks))
+            *(ScaleBlock(dim, len(vision.image)) for _ in range(config.upscale_blocks))
         )
         self.pvl_adapters = nn.ModuleList(
             PVLAdapter(config, vision.width, text.width) for _ in config.adapted_layers
@@ -144,8 +156,8 @@ class MedCLIPSeg(nn.Module):
 
         Parameters
         ----------
-        pixels : (B, 3, H, W)
-            RGB in [-1, 1]; H and W are the image size of the configuration.
+        pixels : (B, 3, H, W), or (B, 1, I, J, K)
+            RGB or voxels in [-1, 1], of the image size of the configuration.
         """
         return self.encode_normalised(self.normalise(pixels))
 
@@ -154,15 +166,17 @@ class MedCLIPSeg(nn.Module):
         tokens = self.vision_model.embed(pixels)
         for index in range(self._first_layer):
             tokens = self.vision_model.run(index, tokens)
-        return ImageTokens(tokens, (pixels.shape[-2], pixels.shape[-1]))
+        return ImageTokens(tokens, tuple(pixels.shape[2:]))
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Return RGB in [-1, 1] as the tower takes it, (B, 3, H, W).
 
         Compatible: in 8 bits and as BGR, which the authors normalise with the means
-        of RGB.
+        of RGB. Volumes: in [0, 1], as M3D-CLIP takes them.
         """
         unit = (pixels + 1) / 2
+        if self.config.has_volumes:
+            return unit
         if self.config.compatible:
             unit = (unit.flip(1) * 255).round() / 255
         mean, std = (
@@ -247,9 +261,7 @@ class MedCLIPSeg(nn.Module):
         """Return the logits (B, H, W) of normalised pixels and token ids (B, L)."""
         image = self.encode_normalised(pixels)
         output = self.draw(image, self.encode_words(ids), self.word_mask(ids), noise)
-        return functional.interpolate(
-            output.logits, image.input_size, mode="bilinear", align_corners=False
-        )[:, 0]
+        return enlarge(output.logits, image.input_size)[:, 0]
 
     @property
     def _first_layer(self) -> int:
@@ -307,10 +319,10 @@ class MedCLIPSeg(nn.Module):
 
     def _mask_logits(self, patches: Tensor, summary: Tensor) -> Tensor:
         """Compare upscaled patches with the text's vectors, (B, 1 or 2, h, w)."""
-        side = self.config.vision_shape.grid
-        grid = patches.mT.unflatten(-1, (side, side)).contiguous()
+        sides = self.config.vision_shape.grid
+        grid = patches.mT.unflatten(-1, sides).contiguous()
         vectors = self.mask_head(summary).unflatten(-1, (-1, summary.shape[-1]))
-        return torch.einsum("bqc,bchw->bqhw", vectors, self.upscale(grid))
+        return torch.einsum("bqc,bc...->bq...", vectors, self.upscale(grid))
 
     def _pool(self, tokens: Tensor, patches: Tensor, summary: Tensor) -> Tensor:
         """Return what stands for the image in the contrastive loss, (B, E)."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from napari_medvlseg.core.class_texts import TEXT_FORMATS, has_concepts
 from napari_medvlseg.core.models.bipvlseg.config import (
@@ -13,6 +12,11 @@ from napari_medvlseg.core.models.bipvlseg.config import (
     STAGES,
     VISION_MODELS,  # noqa: F401 - likewise
     BiPVLConfig,
+)
+from napari_medvlseg.core.training.volumes.config import (
+    VolumeTrainConfig,
+    check_choice,
+    check_length,
 )
 
 TEXT_TRAININGS = ("all", "norms", "none")
@@ -40,7 +44,7 @@ class AlignmentSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BiPVLTrainConfig:
+class BiPVLTrainConfig(VolumeTrainConfig):
     """How BiPVL-Seg is trained; the defaults are the paper's, on AMOS22."""
 
     start: str = ""
@@ -58,8 +62,6 @@ class BiPVLTrainConfig:
     a U-Net, six for UNet++."""
     strides: tuple[int, ...] = (2,) * 12
     """Of the U-Net's four stages, three numbers each."""
-    patch: tuple[int, ...] = (96, 96, 96)
-    """Voxels of a training patch."""
     text: str = "clinicalbert"
     """Text encoder: clinicalbert, biobert, pubmedbert, minilm; none is the twin
     without text."""
@@ -89,58 +91,13 @@ class BiPVLTrainConfig:
     """Of the alignment (tau)."""
     negatives: int = 3
     """Most similar wrong classes of the local alignment (K)."""
-    spacing_mm: tuple[float, ...] = (1.5, 1.5, 2.0)
-    """Voxels along R, A and S; 0 keeps those of the images."""
-    window: tuple[float, ...] = (-175.0, 250.0)
-    """Grey values that become 0 and 1, as in --window=-175,250; 0 normalises the
-    non-zero voxels of each channel instead."""
-    foreground_share: float = 0.5
-    """Of the patches, share that is centred on a class."""
-    flip_axes: tuple[int, ...] = (0, 1, 2)
-    """Axes (R, A, S) that are flipped at random; leave out those whose sides the
-    classes' names tell apart."""
-    rotation_degrees: tuple[float, ...] = (6.0, 6.0, 6.0)
-    """Largest random rotation about R, A and S."""
-    zoom: float = 0.1
-    """Largest random zoom."""
-    intensity_change: float = 0.1
-    """Largest random shift and scale of the intensities."""
-    epochs: int = 300
-    """Passes over the volumes, one patch of each."""
-    validate_every: int = 5
-    """Epochs between validations."""
-    batch_size: int = 1
-    """Patches a step, over all processes."""
-    learning_rate: float = 1e-4
-    """AdamW's, at first; it falls along a cosine."""
-    final_learning_rate: float = 1e-7
-    """At the end."""
-    weight_decay: float = 1e-5
-    """AdamW's."""
-    average_decay: float = 0.0
-    """Of a running average of the weights, a step, which is then what is validated
-    and saved; 0 keeps none."""
-    precision: str = "bfloat16"
-    """Of forward passes: bfloat16 or float32."""
-    seed: int = 0
-    """Of initial weights, order, augmentation and noise."""
-    threads: int = 0
-    """CPU threads; 0 is torch's own choice."""
-    device: str = "cpu"
-    """Where to train: auto, cpu, cuda or mps."""
 
     def __post_init__(self) -> None:
-        _check("text_format", self.text_format, TEXT_FORMATS)
-        _check("text_training", self.text_training, TEXT_TRAININGS)
-        _check("attention", self.attention, ATTENTIONS)
-        _check("precision", self.precision, ("bfloat16", "float32"))
-        _check_length("patch", self.patch, 3)
-        _check_length("strides", self.strides, 3 * STAGES)
-        _check_length("rotation_degrees", self.rotation_degrees, 3)
-        if any(self.spacing_mm):
-            _check_length("spacing_mm", self.spacing_mm, 3)
-        if any(self.window):
-            _check_length("window", self.window, 2)
+        VolumeTrainConfig.__post_init__(self)
+        check_choice("text_format", self.text_format, TEXT_FORMATS)
+        check_choice("text_training", self.text_training, TEXT_TRAININGS)
+        check_choice("attention", self.attention, ATTENTIONS)
+        check_length("strides", self.strides, 3 * STAGES)
         self.network(1, 1)  # refuses what it cannot build
 
     @property
@@ -180,24 +137,6 @@ class BiPVLTrainConfig:
             global_weight=self.global_weight,
             local_weight=self.local_weight * has_concepts(self.text_format),
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields for a JSON file."""
-        return asdict(self)
-
-
-def _check(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Refuse a word that is not one of the choices."""
-    if value not in choices:
-        msg = f"{name} must be one of {', '.join(choices)}, got {value!r}"
-        raise ValueError(msg)
-
-
-def _check_length(name: str, value: tuple[float, ...], length: int) -> None:
-    """Refuse too few or too many numbers."""
-    if len(value) != length:
-        msg = f"{name} must be {length} numbers, got {len(value)}"
-        raise ValueError(msg)
 
 
 _PAPER = BiPVLTrainConfig()

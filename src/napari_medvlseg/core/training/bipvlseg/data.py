@@ -18,12 +18,14 @@ from monai.transforms.intensity.dictionary import (
     NormalizeIntensityd,
     RandScaleIntensityd,
     RandShiftIntensityd,
+    ScaleIntensityd,
     ScaleIntensityRanged,
 )
 from monai.transforms.spatial.dictionary import (
     Orientationd,
     RandAffined,
     RandFlipd,
+    Resized,
     Spacingd,
 )
 
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_medvlseg.core.training.bipvlseg.config import BiPVLTrainConfig
+    from napari_medvlseg.core.training.volumes.config import VolumeTrainConfig
     from napari_medvlseg.core.volume_sets import VolumeCase
 
 BOTH = ("image", "label")
@@ -52,7 +54,7 @@ class Volume(NamedTuple):
     """(1, I, J, K) uint8"""
 
 
-def prepare(case: VolumeCase, config: BiPVLTrainConfig) -> Volume:
+def prepare(case: VolumeCase, config: VolumeTrainConfig) -> Volume:
     """Read a case and bring it to the orientation, spacing and range of a run.
 
     Raises
@@ -85,35 +87,35 @@ def prepare(case: VolumeCase, config: BiPVLTrainConfig) -> Volume:
     )
 
 
-def _preparation(config: BiPVLTrainConfig) -> Compose:
+def _preparation(config: VolumeTrainConfig) -> Compose:
     """Return what is done once to a volume."""
-    steps: list[Any] = [Orientationd(BOTH, axcodes="RAS", labels=None)]
+    steps: list[Any] = [Orientationd(BOTH, axcodes=config.orientation, labels=None)]
     if any(config.spacing_mm):
         modes = ("bilinear", "nearest")
         steps.append(Spacingd(BOTH, pixdim=config.spacing_mm, mode=modes))
-    if any(config.window):
+    if config.min_max:
+        steps.append(ScaleIntensityd("image", minv=0.0, maxv=1.0))
+    elif any(config.window):
         low, high = config.window
         steps.append(ScaleIntensityRanged("image", low, high, 0.0, 1.0, clip=True))
     else:
         steps.append(NormalizeIntensityd("image", nonzero=True, channel_wise=True))
+    if config.resized:
+        modes = ("trilinear", "nearest")
+        steps.append(Resized(BOTH, spatial_size=config.patch, mode=modes))
     return Compose(steps)
 
 
-def augmentation(config: BiPVLTrainConfig) -> Compose:
+def augmentation(config: VolumeTrainConfig) -> Compose:
     """Return what is done at random to a prepared volume to get a patch.
 
     Its generator is set anew for each patch (``set_random_state``), so that a patch is
     the same whenever and wherever it is made.
     """
-    share = config.foreground_share
     change = config.intensity_change
     turns = [math.radians(degrees) for degrees in config.rotation_degrees]
     steps: list[Any] = [
-        CropForegroundd(BOTH, source_key="image", select_fn=_is_body(config)),
-        SpatialPadd(BOTH, spatial_size=config.patch),
-        RandCropByPosNegLabeld(
-            BOTH, "label", config.patch, pos=share, neg=1 - share, num_samples=1
-        ),
+        *([] if config.resized else _cropping(config)),
         *(RandFlipd(BOTH, prob=0.5, spatial_axis=axis) for axis in config.flip_axes),
         RandAffined(
             BOTH,
@@ -129,7 +131,19 @@ def augmentation(config: BiPVLTrainConfig) -> Compose:
     return Compose(steps)
 
 
-def _is_body(config: BiPVLTrainConfig) -> Any:
+def _cropping(config: VolumeTrainConfig) -> list[Any]:
+    """Return what cuts a patch out of a volume."""
+    share = config.foreground_share
+    return [
+        CropForegroundd(BOTH, source_key="image", select_fn=_is_body(config)),
+        SpatialPadd(BOTH, spatial_size=config.patch),
+        RandCropByPosNegLabeld(
+            BOTH, "label", config.patch, pos=share, neg=1 - share, num_samples=1
+        ),
+    ]
+
+
+def _is_body(config: VolumeTrainConfig) -> Any:
     """Return what tells a voxel from the empty surroundings."""
     return _is_positive if any(config.window) else _is_there
 

@@ -89,6 +89,11 @@ class Objective(nn.Module):
         self.weights = TaskWeights(3 if self.aligns else 2) if texts else None
         self._kept: tuple[Descriptions, Tensor] | None = None
 
+    @property
+    def uses_all(self) -> bool:
+        """Whether each parameter has its part in each loss."""
+        return self.aligns
+
     def forward(
         self, image: Tensor, label: Tensor, noise: NoiseSource, precision: torch.dtype
     ) -> Tensor:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-from monai.inferers.utils import sliding_window_inference
-
 from napari_medvlseg.core.metrics import dice_similarity_coefficient
 from napari_medvlseg.core.models.probabilistic_attention import zero_noise
 from napari_medvlseg.core.training.bipvlseg.data import to_regions
+from napari_medvlseg.core.training.volumes.validate import volume_logits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
     from napari_medvlseg.core.training.bipvlseg.config import BiPVLTrainConfig
     from napari_medvlseg.core.training.bipvlseg.data import Volume
 
-OVERLAP = 0.5
 WINDOWS = 4
 """Computed at once."""
 
@@ -62,24 +59,13 @@ def case_dsc(
 ) -> list[float]:
     """Return the DSC of each class of one volume."""
     device = next(network.parameters()).device
-    light = config.precision == "bfloat16" and device.type != "cpu"
 
-    def logits_of(windows: Tensor) -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=light):
-            logits: Tensor = network(windows, texts, zero_noise).logits
-        return logits.float()
+    def ask(windows: Tensor) -> Tensor:
+        logits: Tensor = network(windows, texts, zero_noise).logits
+        return logits
 
     network.eval()
-    with torch.inference_mode():
-        logits = sliding_window_inference(
-            volume.image[None].float().to(device),
-            config.patch,
-            WINDOWS,
-            logits_of,
-            overlap=OVERLAP,
-            mode="gaussian",
-        )
-    answer: Tensor = torch.as_tensor(logits)[0].cpu()
+    answer = volume_logits(ask, volume, config, device, WINDOWS)
     regions = config.label_regions
     found = answer > 0 if regions else answer.argmax(dim=0)[None]
     classes = network.config.classes

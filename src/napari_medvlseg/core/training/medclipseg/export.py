@@ -127,7 +127,7 @@ def _config(
     network = start.network
     shape = network.config
     shape = replace(shape, vision=shape.vision_shape, text=shape.text_shape)
-    size = shape.vision_shape.image_size
+    size = shape.vision_shape.image[0]
     learnt = sum(p.numel() for p in network.parameters() if p.requires_grad)
     settings = config.to_dict()
     for name in ("pretrained", "start", "tokenizer"):  # a path of this machine

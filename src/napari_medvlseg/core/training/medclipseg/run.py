@@ -231,7 +231,7 @@ class _Run(TrainingLoop):
     def _examples(self, cases: Iterator[Case] | Sequence[Case]) -> list[Example]:
         """Read cases as the network takes them."""
         shape = self.network.config.vision_shape
-        return load_examples(cases, shape.image_size, compatible=self.config.compatible)
+        return load_examples(cases, shape.image[0], compatible=self.config.compatible)
 
 
 def some_cases(cases: Sequence[Case]) -> Sequence[Case]:

@@ -1,0 +1,119 @@
+"""Prompts to a model of fixed classes: names, several of them, or all."""
+
+from __future__ import annotations
+
+import re
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING, NamedTuple
+
+from napari_medvlseg.core.errors import PromptError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ALL = "all"
+_BETWEEN = re.compile(r"[,;\n]")
+_LEADING = re.compile(r"^(?:please |segment |find |show )*(?:the |an? )?")
+_TRAILING = re.compile(
+    r" (?:in|on|of|from) (?:the |an? |this )?[\w ]*(?:image|scan)s?$"
+)
+NEARLY = 0.85
+"""Likeness of two spellings, from which one is taken for the other."""
+OFFERED = 3
+"""Names that are offered in place of an unknown one."""
+
+
+class ClassChoice(NamedTuple):
+    """Which classes of a model are wanted."""
+
+    indices: tuple[int, ...]
+    """Among the model's classes, in the order in which they were named."""
+    hints: tuple[str, ...] = ()
+    """What to tell the user."""
+
+
+def choose_classes(
+    names: Sequence[str], prompts: Sequence[str], *, forgiving: bool = True
+) -> ClassChoice:
+    """Return the classes that prompts name.
+
+    Parameters
+    ----------
+    names : sequence of str
+        All that the model knows.
+    prompts : sequence of str
+        Each names one class or several, with commas or semicolons between them, or
+        all of them with the word all. What is named twice counts once.
+    forgiving : bool
+        Whether a slip of the pen is read as the class that it is like, with a hint.
+
+    Raises
+    ------
+    PromptError
+        If nothing is named, or something that the model does not know.
+
+    Examples
+    --------
+    >>> choose_classes(["Liver", "Left kidney"], ["the left kidney; liver"]).indices
+    (1, 0)
+    """
+    asked = [part.strip() for text in prompts for part in _BETWEEN.split(text)]
+    asked = [part for part in asked if part]
+    if not asked:
+        msg = f"expected the name of a class ({', '.join(names)}) or all, got none"
+        raise PromptError(msg)
+    known = {_plain(name): index for index, name in enumerate(names)}
+    found: dict[int, None] = {}
+    hints = []
+    for part in asked:
+        plain = _plain(part)
+        if plain in (ALL, "everything", "all classes") and plain not in known:
+            found.update(dict.fromkeys(range(len(names))))
+            continue
+        index = known.get(plain)
+        if index is None:
+            index = _misspelt(plain, known) if forgiving else None
+            if index is None:
+                raise PromptError(_unknown(part, names))
+            hints.append(f"{part!r} was read as {names[index]!r}")
+        found[index] = None
+    return ClassChoice(tuple(found), tuple(hints))
+
+
+def nearest_names(part: str, names: Sequence[str]) -> list[str]:
+    """Return the names that are most like what was typed, best first."""
+    plain = _plain(part)
+
+    def likeness(name: str) -> float:
+        words = set(_plain(name).split())
+        shared = len(words & set(plain.split())) / max(len(words), 1)
+        return max(shared, _ratio(plain, _plain(name)))
+
+    return sorted(names, key=likeness, reverse=True)[:OFFERED]
+
+
+def _plain(text: str) -> str:
+    """Return a name without its case, article, kind of image and full stop."""
+    words = " ".join(re.sub(r"[^\w\s/+-]", " ", text.casefold()).split())
+    return _LEADING.sub("", _TRAILING.sub("", words))
+
+
+def _misspelt(plain: str, known: dict[str, int]) -> int | None:
+    """Return the one class whose name is spelt nearly so."""
+    near = [index for name, index in known.items() if _ratio(plain, name) >= NEARLY]
+    return near[0] if len(near) == 1 else None
+
+
+def _ratio(one: str, other: str) -> float:
+    """Return how alike two spellings are, 0 to 1."""
+    return SequenceMatcher(None, one, other, autojunk=False).ratio()
+
+
+def _unknown(part: str, names: Sequence[str]) -> str:
+    """Return what to do about a name that is not known."""
+    near = ", ".join(repr(name) for name in nearest_names(part, names))
+    rest = "" if len(names) <= OFFERED else f" of {len(names)} classes"
+    return (
+        f"expected a structure that this model knows, got {part!r}; the nearest{rest} "
+        f"are {near}, and {ALL!r} asks for every one"
+    )

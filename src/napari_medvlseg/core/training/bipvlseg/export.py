@@ -1,0 +1,181 @@
+"""From a finished run of BiPVL-Seg to a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from napari_medvlseg.core.backbones.minilm import (
+    HUB_ID,
+    PACKAGE,
+    TOKENIZER_SHA256,
+    WEIGHTS_SHA256,
+)
+from napari_medvlseg.core.backbones.text_encoders import (
+    TEXT_ENCODERS,
+    find_text_folder,
+)
+from napari_medvlseg.core.bundle import write_bundle
+from napari_medvlseg.core.errors import CheckpointError, UnsupportedFormatError
+from napari_medvlseg.core.io.class_sheet import read_class_sheet
+from napari_medvlseg.core.json_file import read_object
+from napari_medvlseg.core.models.bipvlseg.config import BiPVLConfig
+from napari_medvlseg.core.models.build_volumes import TOKENIZER_FILES
+from napari_medvlseg.core.palette import class_colors
+from napari_medvlseg.core.training.bipvlseg.card import card_markdown, modality_of
+from napari_medvlseg.core.training.bipvlseg.start import NETWORK, WEIGHTS
+from napari_medvlseg.core.volume_spec import VolumeSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+CLASSES = "classes.json"
+SETTINGS = "config.json"
+OVERLAP = 0.5
+"""Of windows; validation has it too."""
+INTENDED_USE = "Research use only; not a medical device, not for diagnosis."
+LICENCE = "Research use only (LICENSE-WEIGHTS)"
+
+
+def bundle_folder(run: Path, sheet: str) -> Path:
+    """Return where the bundle of a run lies: it is called like the sheet."""
+    return run / Path(sheet).stem
+
+
+def export_volume_bundle(
+    run: Path, folder: Path, figures: Mapping[str, Any] | None = None
+) -> None:
+    """Write a finished run, in half precision, as a bundle.
+
+    Parameters
+    ----------
+    run : Path
+        What `train_volume_steps` left at its end.
+    folder : Path
+        Of the bundle; its name is the model's id.
+    figures : mapping, optional
+        Of `medvlseg evaluate`, for ``figures.json`` and the card.
+
+    Raises
+    ------
+    CheckpointError
+        If the run is not finished, or damaged.
+    OutputError
+        If the disk refuses.
+    """
+    told = read_object(run / NETWORK, "the network of a finished run", CheckpointError)
+    settings = read_object(run / SETTINGS, "the settings of a run", CheckpointError)
+    try:
+        network = BiPVLConfig.from_dict(told["config"])
+        state = load_file(run / WEIGHTS)
+        spec = _spec(run, network, settings)
+        text = str(settings["text"])
+    except (
+        *(OSError, SafetensorError, KeyError, TypeError, ValueError),
+        UnsupportedFormatError,
+    ) as error:
+        msg = f"{run}: expected a finished run of BiPVL-Seg, cannot read it ({error})"
+        raise CheckpointError(msg) from error
+    measured = dict(figures or {"note": "not measured"})
+    config = {
+        **first_words(folder.name, spec),
+        "volume": spec.to_dict(),
+        "min_foreground": 0.0,
+        "parameters": sum(x.numel() for x in state.values()),
+        "network": {"architecture": "bipvlseg", "config": network.to_dict()},
+        "text_encoder": text_encoder_facts(text),
+        "training": settings,
+    }
+    write_bundle(
+        folder,
+        weights=save(_half(state)),
+        config=config,
+        card=card_markdown(config, measured),
+        figures=measured,
+        more=_tokenizer(text),
+    )
+
+
+def _spec(run: Path, network: BiPVLConfig, settings: Mapping[str, Any]) -> VolumeSpec:
+    """Return what the bundle says of volumes and classes."""
+    sheet = read_class_sheet(run / CLASSES)
+    told, window = settings["spacing_mm"], settings["window"]
+    spacing = (float(told[0]), float(told[1]), float(told[2])) if any(told) else None
+    return VolumeSpec(
+        sheet=sheet,
+        colors=class_colors(len(sheet.classes)),
+        exclusive=not network.overlapping,
+        text_format=settings["text_format"],
+        patch=network.patch,
+        overlap=OVERLAP,
+        spacing_mm=spacing,
+        window=(float(window[0]), float(window[1])) if any(window) else None,
+        channels=network.channels,
+        regions=_regions(str(settings.get("regions", ""))),
+    )
+
+
+def _regions(told: str) -> tuple[tuple[int, ...], ...]:
+    """Return the labels of each class, from ``2+3,1+2+3,2``."""
+    parts = told.split(",") if told else []
+    return tuple(tuple(int(label) for label in part.split("+")) for part in parts)
+
+
+def first_words(model_id: str, spec: VolumeSpec) -> dict[str, Any]:
+    """Return what a user reads first."""
+    names = ", ".join(spec.names)
+    kinds = {modality_of(each.title) for each in spec.sheet.classes}
+    return {
+        "model_id": model_id,
+        "title": model_id,
+        "summary": f"Segments whole volumes ({', '.join(sorted(kinds))}): {names}.",
+        "licence": LICENCE,
+        "intended_use": INTENDED_USE,
+        "concepts": [
+            {
+                "name": each.name,
+                "synonyms": [],
+                "modality": modality_of(each.title),
+                "example": each.name,
+                "tiling": "whole",
+            }
+            for each in spec.sheet.classes
+        ],
+    }
+
+
+def text_encoder_facts(name: str) -> dict[str, Any]:
+    """Return what the bundle says of its text encoder."""
+    if name not in TEXT_ENCODERS:
+        return {}
+    if name != "minilm":
+        return {"name": name, "hub_id": TEXT_ENCODERS[name].hub_id}
+    return {
+        "name": name,
+        "hub_id": HUB_ID,
+        "package": PACKAGE,
+        "weights_sha256": WEIGHTS_SHA256,
+        "tokenizer_sha256": TOKENIZER_SHA256,
+    }
+
+
+def _tokenizer(name: str) -> dict[str, bytes]:
+    """Return the tokenizer's file, where no package carries it."""
+    if name not in TEXT_ENCODERS or name == "minilm":
+        return {}
+    folder = find_text_folder(name)
+    there = [file for file in TOKENIZER_FILES if (folder / file).is_file()]
+    return {file: (folder / file).read_bytes() for file in there[:1]}
+
+
+def _half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return half precision; counters stay."""
+    return {
+        name: (value.half() if value.is_floating_point() else value).contiguous()
+        for name, value in state.items()
+    }

@@ -1,0 +1,1 @@
+"""Training of MedCLIPSeg on labelled volumes (appendix F)."""

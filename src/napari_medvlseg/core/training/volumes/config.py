@@ -1,0 +1,92 @@
+"""How a training on labelled volumes prepares them, and how long it runs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeTrainConfig:
+    """What trainings on volumes have in common; the defaults are BiPVL-Seg's."""
+
+    patch: tuple[int, ...] = (96, 96, 96)
+    """Voxels of a training patch."""
+    resized: bool = False
+    """Whether a patch is the whole volume, brought to that size."""
+    orientation: str = "RAS"
+    """Where the axes of a patch point to."""
+    min_max: bool = False
+    """Whether the darkest and the brightest voxel of a volume become 0 and 1; the
+    window then counts for nothing."""
+    spacing_mm: tuple[float, ...] = (1.5, 1.5, 2.0)
+    """Voxels along R, A and S; 0 keeps those of the images."""
+    window: tuple[float, ...] = (-175.0, 250.0)
+    """Grey values that become 0 and 1, as in --window=-175,250; 0 normalises the
+    non-zero voxels of each channel instead."""
+    foreground_share: float = 0.5
+    """Of the patches, share that is centred on a class."""
+    flip_axes: tuple[int, ...] = (0, 1, 2)
+    """Axes (R, A, S) that are flipped at random; leave out those whose sides the
+    classes' names tell apart."""
+    rotation_degrees: tuple[float, ...] = (6.0, 6.0, 6.0)
+    """Largest random rotation about R, A and S."""
+    zoom: float = 0.1
+    """Largest random zoom."""
+    intensity_change: float = 0.1
+    """Largest random shift and scale of the intensities."""
+    epochs: int = 300
+    """Passes over the volumes, one patch of each."""
+    validate_every: int = 5
+    """Epochs between validations."""
+    batch_size: int = 1
+    """Patches a step, over all processes."""
+    learning_rate: float = 1e-4
+    """AdamW's, at first; it falls along a cosine."""
+    final_learning_rate: float = 1e-7
+    """At the end."""
+    weight_decay: float = 1e-5
+    """AdamW's."""
+    average_decay: float = 0.0
+    """Of a running average of the weights, a step, which is then what is validated
+    and saved; 0 keeps none."""
+    precision: str = "bfloat16"
+    """Of forward passes: bfloat16 or float32."""
+    seed: int = 0
+    """Of initial weights, order, augmentation and noise."""
+    threads: int = 0
+    """CPU threads; 0 is torch's own choice."""
+    device: str = "cpu"
+    """Where to train: auto, cpu, cuda or mps."""
+
+    def __post_init__(self) -> None:
+        check_choice("precision", self.precision, ("bfloat16", "float32"))
+        check_length("patch", self.patch, 3)
+        check_length("rotation_degrees", self.rotation_degrees, 3)
+        if any(self.spacing_mm):
+            check_length("spacing_mm", self.spacing_mm, 3)
+        if any(self.window):
+            check_length("window", self.window, 2)
+
+    @property
+    def label_regions(self) -> tuple[tuple[int, ...], ...]:
+        """Return the labels of each overlapping class; none if they exclude."""
+        return ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields for a JSON file."""
+        return asdict(self)
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse a word that is not one of the choices."""
+    if value not in choices:
+        msg = f"{name} must be one of {', '.join(choices)}, got {value!r}"
+        raise ValueError(msg)
+
+
+def check_length(name: str, value: tuple[float, ...], length: int) -> None:
+    """Refuse too few or too many numbers."""
+    if len(value) != length:
+        msg = f"{name} must be {length} numbers, got {len(value)}"
+        raise ValueError(msg)

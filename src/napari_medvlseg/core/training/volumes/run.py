@@ -1,0 +1,232 @@
+"""The loop of trainings on volumes: resumable, seeded, logged, in one process or more.
+
+What is trained, on what loss, and how it is validated say `VolumeRun`'s children.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from napari_medvlseg.core.errors import DatasetError
+from napari_medvlseg.core.predictor import choose_device
+from napari_medvlseg.core.training.bipvlseg.data import (
+    Volume,
+    augmentation,
+    patch_of,
+    prepare,
+)
+from napari_medvlseg.core.training.bipvlseg.processes import Processes
+from napari_medvlseg.core.training.bipvlseg.start import WEIGHTS
+from napari_medvlseg.core.training.loop import TrainingLoop
+from napari_medvlseg.core.training.noise import SampleNoise
+from napari_medvlseg.core.training.plans import step_seed
+from napari_medvlseg.core.volume_sets import volume_cases
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from napari_medvlseg.core.training.loop import Part, Record
+    from napari_medvlseg.core.training.volumes.config import VolumeTrainConfig
+
+CLIP_NORM = 5.0
+
+
+def run_steps(
+    begin: Callable[[Processes], VolumeRun], threads: int
+) -> Iterator[Record]:
+    """Run a training, in this process's part of it, from where it was stopped.
+
+    Parameters
+    ----------
+    begin : callable
+        Returns the run.
+    threads : int
+        CPU threads; 0 is torch's own choice.
+
+    Yields
+    ------
+    Record
+        One a step.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    with Processes.joined() as processes:
+        run = begin(processes)
+        run.resume()
+        yield from run.steps()
+        run.finish()
+
+
+class VolumeRun(TrainingLoop):
+    """Everything that changes while training.
+
+    Parameters
+    ----------
+    data : Path
+        A folder of labelled volumes, as `volume_cases` describes it.
+    output : Path
+    config : VolumeTrainConfig
+    processes : Processes
+
+    Raises
+    ------
+    DatasetError
+        If there is nothing to train on, or labels have no class.
+    """
+
+    def __init__(
+        self, data: Path, output: Path, config: VolumeTrainConfig, processes: Processes
+    ) -> None:
+        self.config = config
+        self.processes = processes
+        self.device = processes.device(choose_device(config.device))
+        self.rows = processes.rows(config.batch_size)
+        self.train, self.validation = _load(data, config)
+        self.check_labels(data, max(int(volume.label.max()) for volume in self.train))
+        super().__init__(output, config)
+        self.objective: Any = self.build().to(self.device)
+        self.parallel = processes.wrapped(
+            self.objective, all_used=self.objective.uses_all
+        )
+        network = self.objective.network
+        self.average = copy.deepcopy(network) if config.average_decay else network
+        self.transform = augmentation(config)
+        self.steps_per_epoch = max(1, len(self.train) // config.batch_size)
+        self.total_steps = self.steps_per_epoch * config.epochs
+        self.optimizer = torch.optim.AdamW(
+            [p for p in self.objective.parameters() if p.requires_grad],
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+        )
+
+    @abstractmethod
+    def check_labels(self, data: Path, highest: int) -> None:
+        """Raise a DatasetError unless all labels, up to the highest, are known."""
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """Return what turns a batch into a loss.
+
+        It holds the ``network``, and says whether a loss ``uses_all`` parameters.
+        """
+
+    @abstractmethod
+    def scores(self) -> dict[str, float]:
+        """Return the mean DSC of each class over the validation volumes."""
+
+    @abstractmethod
+    def write_weights(self) -> None:
+        """Write the averaged network, and what it takes to use it, into the output."""
+
+    def validate(self, epoch: int) -> dict[str, float] | None:
+        """Return the mean DSC of each class without noise, where one is due."""
+        due = epoch % self.config.validate_every == 0 or epoch == self.config.epochs
+        return self.scores() if self.validation and due else None
+
+    def one_step(self, epoch: int) -> float:
+        """Take one step of the optimiser and return the loss over all processes."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = cosine_rate(self.config, self.step, self.total_steps)
+        image, label, noise = self._batch(epoch)
+        self.parallel.train()
+        loss = self.parallel(image, label, noise, self._precision())
+        self.optimizer.zero_grad()
+        loss.backward()
+        learning = [p for g in self.optimizer.param_groups for p in g["params"]]
+        norm = nn.utils.clip_grad_norm_(learning, CLIP_NORM)
+        if math.isfinite(float(norm)):
+            self.optimizer.step()
+        self._update_average()
+        return self.processes.mean(loss.detach())
+
+    def _batch(self, epoch: int) -> tuple[Tensor, Tensor, SampleNoise]:
+        """Return this process's patches of a step, and a generator for each."""
+        order = torch.randperm(
+            len(self.train),
+            generator=torch.Generator().manual_seed(
+                step_seed(self.config.seed, epoch, "order")
+            ),
+        )
+        first = self.step % self.steps_per_epoch * self.config.batch_size
+        patches, generators = [], []
+        for row in self.rows:
+            key = self.step * self.config.batch_size + row
+            seed = step_seed(self.config.seed, key, "patch")
+            volume = self.train[int(order[(first + row) % len(order)])]
+            patches.append(
+                patch_of(volume, self.transform, seed, self.config.label_regions)
+            )
+            noise_seed = step_seed(self.config.seed, key, "noise")
+            generators.append(torch.Generator(self.device).manual_seed(noise_seed))
+        images, labels = (torch.stack(parts) for parts in zip(*patches, strict=True))
+        noise = SampleNoise(tuple(generators))
+        return images.to(self.device), labels.to(self.device), noise
+
+    def _precision(self) -> torch.dtype:
+        """Return the precision of forward passes."""
+        light = self.config.precision == "bfloat16"
+        return torch.bfloat16 if light else torch.float32
+
+    def _update_average(self) -> None:
+        """Move the averaged weights towards the current ones, soon at first."""
+        if self.average is self.objective.network:
+            return
+        done = self.step + 1
+        decay = min(self.config.average_decay, done / (done + 10))
+        current = self.objective.network.state_dict()
+        for name, value in self.average.state_dict().items():
+            if value.dtype.is_floating_point:
+                value.lerp_(current[name], 1 - decay)
+
+    def save(self) -> None:
+        """Write the whole state, once."""
+        if self.processes.first:
+            super().save()
+        self.processes.wait()
+
+    def parts(self) -> Mapping[str, Part]:
+        """Return what a checkpoint holds, by name."""
+        return {
+            "objective": self.objective,
+            "average": self.average,
+            "optimizer": self.optimizer,
+        }
+
+    def finish(self) -> None:
+        """Write the weights and what they are for."""
+        if self.processes.first:
+            self.write_weights()
+        self.processes.wait()
+
+
+def cosine_rate(config: VolumeTrainConfig, step: int, total: int) -> float:
+    """Return the learning rate of a step: a cosine from the first to the last one."""
+    low, high = config.final_learning_rate, config.learning_rate
+    return low + 0.5 * (high - low) * (1 + math.cos(math.pi * step / max(1, total - 1)))
+
+
+def save_weights(state: Mapping[str, Tensor], output: Path) -> None:
+    """Write tensors beside the old ones, then put them in their place."""
+    partial = output / f"{WEIGHTS}.partial"
+    save_file({key: value.contiguous().cpu() for key, value in state.items()}, partial)
+    partial.replace(output / WEIGHTS)
+
+
+def _load(data: Path, config: VolumeTrainConfig) -> tuple[list[Volume], list[Volume]]:
+    """Read and prepare the training and the validation volumes, once."""
+    train, validation = (
+        [prepare(case, config) for case in volume_cases(data, split)]
+        for split in ("train", "val")
+    )
+    if not train:
+        msg = f"{data}: expected at least one labelled volume, found none"
+        raise DatasetError(msg)
+    return train, validation

@@ -1,0 +1,135 @@
+"""A loaded 3D model, and what it remembers between runs.
+
+Symbols: S draws, C channels of the logits, i x j x k voxels of a window.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from napari_medvlseg.core.bundle import model_card
+from napari_medvlseg.core.class_prompts import choose_classes
+from napari_medvlseg.core.errors import CheckpointError
+from napari_medvlseg.core.predictor import choose_device, choose_precision
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from napari_medvlseg.core.bundle import ModelCard
+    from napari_medvlseg.core.models.probabilistic_attention import NoiseSource
+    from napari_medvlseg.core.models.volumetric import VolumeNetwork
+    from napari_medvlseg.core.volume_spec import VolumeSpec
+
+CPU_BYTES = 2 * 2**30
+"""Of memory that the draws of a batch may take, where no GPU tells how much it has."""
+ALIVE = 8
+"""Tensors as large as a window times the network's width that a draw holds at once."""
+
+
+class VolumePredictor:
+    """A 3D model on a device.
+
+    Parameters
+    ----------
+    network : VolumeNetwork
+    card : ModelCard
+        Of a bundle with a `VolumeSpec`.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    precision : str
+        ``auto``, ``float32`` or ``bfloat16``: of the draws. What is computed once is
+        computed in float32.
+
+    Raises
+    ------
+    CheckpointError
+        If the card is of a model of pictures.
+    """
+
+    def __init__(
+        self,
+        network: VolumeNetwork,
+        card: ModelCard,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> None:
+        if card.volume is None:
+            msg = f"{card.path}: expected a model of volumes, got one of pictures"
+            raise CheckpointError(msg)
+        self.device = choose_device(device)
+        self.precision = choose_precision(precision, self.device)
+        self.card = card
+        self.spec: VolumeSpec = card.volume
+        self.network: VolumeNetwork = network.to(self.device)
+        self._words: tuple[tuple[str, ...], Any] | None = None
+
+    @classmethod
+    def load(
+        cls, model: str, *, device: str = "auto", precision: str = "auto"
+    ) -> VolumePredictor:
+        """Load a model by its id or its bundle's folder.
+
+        Raises
+        ------
+        CheckpointError
+            If there is no such model, or it is damaged.
+        DeviceError
+            If the device is not there.
+        """
+        # Brings MONAI's networks, which take a second: not for models of pictures.
+        from napari_medvlseg.core.models.build_volumes import build_volume_network
+
+        card = model_card(model)
+        network = build_volume_network(card)
+        return cls(network, card, device=device, precision=precision)
+
+    def check(self, prompts: Sequence[str]) -> None:
+        """Refuse prompts that name what the model does not know.
+
+        Raises
+        ------
+        PromptError
+            If one does, or none names anything.
+        """
+        choose_classes(self.spec.names, prompts)
+
+    def words(self, texts: Sequence[str]) -> Any:
+        """Return what no window touches of the classes' texts; remembers the last."""
+        key = tuple(texts)
+        if self._words is None or self._words[0] != key:
+            with torch.inference_mode():
+                self._words = key, self.network.read(key)
+        return self._words[1]
+
+    def look(self, window: Tensor, words: Any) -> Any:
+        """Return what no noise touches of a window (1, channels, i, j, k)."""
+        with torch.inference_mode():
+            return self.network.look(window.to(self.device), words)
+
+    def draw(self, seen: Any, draws: int, noise: NoiseSource) -> Tensor:
+        """Return the logits of several draws, (S, C, i, j, k) float32."""
+        with torch.inference_mode(), self._autocast():
+            return self.network.draw(seen, draws, noise).float()
+
+    def fitting_batch(self, wanted: int) -> int:
+        """Return how many draws of a window fit into memory, at most those wanted."""
+        one, two, three = self.spec.patch
+        each = 4 * ALIVE * self.network.width * one * two * three
+        free = CPU_BYTES
+        if self.device.type == "cuda":
+            free = torch.cuda.mem_get_info(self.device)[0] // 2
+        return max(1, min(wanted, free // each))
+
+    def forget(self) -> None:
+        """Drop the remembered words."""
+        self._words = None
+
+    def _autocast(self) -> torch.autocast:
+        """Return the context of the chosen precision."""
+        enabled = self.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)

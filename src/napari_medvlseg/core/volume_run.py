@@ -1,0 +1,314 @@
+"""One run of a 3D model over a volume: window after window, draw after draw.
+
+Symbols: C classes with the background, P of them that were asked for, S draws,
+R x A x S voxels of the model's grid.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from napari_medvlseg.core.class_prompts import choose_classes
+from napari_medvlseg.core.errors import ImageError, PromptError
+from napari_medvlseg.core.io.class_sheet import parse_class_sheet, read_class_sheet
+from napari_medvlseg.core.postprocess import to_labels
+from napari_medvlseg.core.preprocess.resample import ModelGrid
+from napari_medvlseg.core.preprocess.volumes import VolumeWindows, network_volume
+from napari_medvlseg.core.provenance import provenance
+from napari_medvlseg.core.run import NO_SPACING, SliceStore, Step
+from napari_medvlseg.core.sampling import DrawNoise, Place, draw_batches
+from napari_medvlseg.core.sides import find_midline
+from napari_medvlseg.core.types import Segmentation
+from napari_medvlseg.core.uncertainty import (
+    MAX_BINARY_ENTROPY,
+    ClassStatistics,
+    binary_entropy,
+    categorical_entropy_term,
+    mutual_information,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import numpy.typing as npt
+    from torch import Tensor
+
+    from napari_medvlseg.core.class_texts import ClassSheet
+    from napari_medvlseg.core.config import SegmentConfig
+    from napari_medvlseg.core.types import Image
+    from napari_medvlseg.core.volume_predictor import VolumePredictor
+
+    Map = npt.NDArray[np.float32]
+
+LEAST_SAMPLES = 5
+"""Before a standard error is believed."""
+MANY_WINDOWS = 64
+"""From so many on, neighbours share a quarter and not what the card says."""
+LESS_OVERLAP = 0.25
+
+
+class VolumeRun:
+    """One run over a volume.
+
+    Raises
+    ------
+    ImageError
+        If the image is no grey volume, or one slice of it is asked for.
+    PromptError
+        If a prompt names what the model does not know, or the classes' texts are of
+        another number of classes.
+    """
+
+    def __init__(
+        self,
+        image: Image,
+        prompts: Sequence[str],
+        predictor: VolumePredictor,
+        config: SegmentConfig,
+    ) -> None:
+        self.started = time.monotonic()
+        spec = self.spec = predictor.spec
+        _check_whole(image, predictor, config)
+        if not predictor.network.samples:
+            config = replace(config, num_samples=1)  # the others would be the same
+        self.image, self.predictor, self.config = image, predictor, config
+        self.sheet = _sheet_of(config, spec.sheet)
+        self.choice = choose_classes(
+            self.sheet.names, prompts, forgiving=config.read_names
+        )
+        self.asked = tuple(prompts)
+        self.words = predictor.words(self.sheet.descriptions(spec.text_format))
+        spacing = spec.spacing_mm if image.units == "mm" else None
+        self.grid = ModelGrid.of(image, spacing)
+        volume = network_volume(image, self.grid, spec.window)
+        self.windows = VolumeWindows(volume, spec.patch, spec.overlap)
+        if len(self.windows) >= MANY_WINDOWS and spec.overlap > LESS_OVERLAP:
+            self.windows = VolumeWindows(volume, spec.patch, LESS_OVERLAP)
+        self.batch_size = predictor.fitting_batch(config.batch_size)
+        self.total = len(self.windows) * config.num_samples
+        self.done = 0
+        self.resumed = 0
+        self.drawn: list[int] = []
+        self._finished: set[int] = set()
+
+    def steps(self, kept: SliceStore | None) -> Iterator[Step]:
+        """Do window after window, but for those that are kept."""
+        todo = [n for n in range(len(self.windows)) if not self._recall(n, kept)]
+        self.resumed = len(self.windows) - len(todo)
+        self.done = self.resumed * self.config.num_samples
+        if not todo:
+            yield Step(self.done, self.total, partial(self._segmentation, None))
+        for index in todo:
+            statistics = ClassStatistics(exclusive=self.spec.exclusive)
+            for count in self._sample(index, statistics):
+                self.done += count
+                yield Step(self.done, self.total, self._so_far(index, statistics))
+            means = statistics.means().cpu()
+            self.drawn.append(statistics.count)
+            self._finish(index, means)
+            if kept is not None:
+                kept.save(index, [means.numpy()])
+
+    def _sample(self, index: int, statistics: ClassStatistics) -> Iterator[int]:
+        """Add the draws of a window; yield how many, also those that are spared."""
+        config, window = self.config, self.windows.cut(index)
+        seen = self.predictor.look(window, self.words)
+        for (draws,) in draw_batches(config.num_samples, self.batch_size):
+            noise = DrawNoise(config.seed, draws, Place(0, index))
+            statistics.add(self.predictor.draw(seen, len(draws), noise))
+            left = config.num_samples - statistics.count
+            enough = (
+                statistics.count >= LEAST_SAMPLES
+                and statistics.standard_error() < config.tolerance
+            )
+            if left and enough:
+                yield len(draws) + left
+                return
+            yield len(draws)
+
+    def _recall(self, index: int, kept: SliceStore | None) -> bool:
+        """Take in a window that is kept; say whether it is."""
+        arrays = kept.load(index) if kept is not None else None
+        if arrays is None or len(arrays) != 1:
+            return False
+        self._finish(index, torch.from_numpy(arrays[0]))
+        return True
+
+    def _finish(self, index: int, means: Tensor) -> None:
+        """Take in a window that is done."""
+        self.windows.add(index, means)
+        self._finished.add(index)
+
+    def _so_far(
+        self, index: int, statistics: ClassStatistics
+    ) -> Callable[[], Segmentation]:
+        """Return what gives the result so far, the window under way included."""
+
+        def snapshot() -> Segmentation:
+            if index in self._finished:  # asked for after the run went on
+                return self._segmentation(None)
+            return self._segmentation((index, statistics.means().cpu()))
+
+        return snapshot
+
+    def _segmentation(self, also: tuple[int, Tensor] | None) -> Segmentation:
+        """Return the result on the image's own grid."""
+        build = self._exclusive if self.spec.exclusive else self._independent
+        wanted = self.choice.indices
+        names = self.sheet.names
+        return Segmentation(
+            prompts=tuple(names[index] for index in wanted),
+            **build(also),
+            affine=self.image.affine.copy(),
+            threshold=self.config.threshold,
+            min_foreground=self.predictor.card.min_foreground,
+            slice_axis=self.image.slice_axis,
+            provenance=self._provenance(),
+            units=self.image.units,
+            doubtful_from=self.predictor.card.doubtful_from,
+            exclusive=self.spec.exclusive,
+            midline=find_midline(self.image, [names[index] for index in wanted]),
+            colors=tuple(self.spec.colors[index] for index in wanted),
+        )
+
+    def _native(self, row: int, also: tuple[int, Tensor] | None) -> Map:
+        """Return one of the run's maps on the image's grid."""
+        native: Map = self.grid.to_native(self.windows.blended(row, also))
+        return native
+
+    def _exclusive(self, also: tuple[int, Tensor] | None) -> dict[str, Any]:
+        """Return labels and maps of classes of which each voxel has one.
+
+        Class after class: all probabilities at once would be gigabytes.
+        """
+        shape = self.image.spatial_shape
+        wanted = {index: row for row, index in enumerate(self.choice.indices)}
+        probability = np.zeros((len(wanted), *shape), np.float32)
+        labels = np.zeros(shape, np.uint8 if len(wanted) < 256 else np.uint16)
+        best = np.zeros(shape, np.float32)
+        total = np.zeros(shape, np.float32)
+        others = np.zeros(shape, np.float32)
+        for index in range(len(self.spec.names)):
+            here = self._native(index + 1, also).clip(0, 1)
+            total += categorical_entropy_term(here)
+            others += here
+            labels[here > best] = wanted.get(index, -1) + 1
+            np.maximum(best, here, out=best)
+            if index in wanted:
+                probability[wanted[index]] = here
+        background = (1 - others).clip(0, 1)  # all of it where no window is done yet
+        labels[background >= best] = 0
+        total += categorical_entropy_term(background)
+        most = np.float32(np.log(len(self.spec.names) + 1))
+        expected = self._native(len(self.spec.names) + 1, also).clip(0, most)
+        total = total.clip(0, most)
+        return {
+            "labels": labels,
+            "probability": probability,
+            "predictive_entropy": total[None],
+            "expected_entropy": expected[None],
+            "mutual_information": mutual_information(total, expected)[None],
+        }
+
+    def _independent(self, also: tuple[int, Tensor] | None) -> dict[str, Any]:
+        """Return labels and maps of classes that may overlap."""
+        classes = len(self.spec.names)
+        wanted = self.choice.indices
+        probability = np.stack([self._native(n, also).clip(0, 1) for n in wanted])
+        expected = np.stack(
+            [
+                self._native(classes + n, also).clip(0, MAX_BINARY_ENTROPY)
+                for n in wanted
+            ]
+        )
+        total = binary_entropy(probability)
+        return {
+            "labels": to_labels(probability, self.config.threshold),
+            "probability": probability,
+            "predictive_entropy": total,
+            "expected_entropy": expected,
+            "mutual_information": mutual_information(total, expected),
+        }
+
+    def _hints(self) -> list[str]:
+        """Say what the user may want to know."""
+        hints = list(self.choice.hints)
+        if self.spec.spacing_mm and self.image.units != "mm":
+            hints.append(NO_SPACING)
+        if self.config.intensity != "auto" or self.config.smooth_slices:
+            hints.append(
+                "a 3D model has grey values of its own and needs no smoothing across "
+                "slices; what was chosen of these had no effect"
+            )
+        return hints
+
+    def _provenance(self) -> Mapping[str, Any]:
+        """Say how the result came about."""
+        names = self.sheet.names
+        drawn = self.drawn or [self.config.num_samples]
+        return provenance(
+            self.predictor.card,
+            {
+                "prompts": [names[index] for index in self.choice.indices],
+                "asked": list(self.asked),
+                "class_texts": self.sheet.descriptions(self.spec.text_format),
+                "num_samples": self.config.num_samples,
+                "tolerance": self.config.tolerance,
+                "samples_drawn": [round(sum(drawn) / len(drawn), 1)],
+                "seed": self.config.seed,
+                "threshold": self.config.threshold,
+                "device": str(self.predictor.device),
+                "precision": self.predictor.precision,
+                "window": self.spec.window,
+                "voxel_mm": list(self.grid.spacing_mm),
+                "windows": len(self.windows),
+                "resumed_windows": self.resumed,
+                "hints": self._hints(),
+                "image": self.image.name,
+                "spacing_from": self.image.facts.get("spacing_from"),
+                "seconds": round(time.monotonic() - self.started, 3),
+            },
+        )
+
+
+def _check_whole(
+    image: Image, predictor: VolumePredictor, config: SegmentConfig
+) -> None:
+    """Refuse what is no whole volume of one channel."""
+    name = predictor.card.model_id
+    if image.ndim != 3 or image.rgb or config.slice_index is not None:
+        got = "one slice" if config.slice_index is not None else "a picture"
+        msg = (
+            f"expected a whole grey volume for {name}, got {got}; choose a 2D model, "
+            "for instance compact, or the whole volume"
+        )
+        raise ImageError(msg)
+    if predictor.spec.channels != 1:
+        msg = (
+            f"expected a volume of {predictor.spec.channels} channels for {name}, got "
+            "one; volumes of several channels cannot be segmented yet"
+        )
+        raise ImageError(msg)
+
+
+def _sheet_of(config: SegmentConfig, own: ClassSheet) -> ClassSheet:
+    """Return the classes' texts: the model's own or the user's, in the same order."""
+    told = config.class_texts.strip()
+    if not told:
+        return own
+    is_text = told.startswith("{")
+    sheet = parse_class_sheet(told) if is_text else read_class_sheet(Path(told))
+    if len(sheet.classes) != len(own.classes):
+        msg = (
+            f"expected texts of the model's {len(own.classes)} classes in their order "
+            f"({', '.join(own.names)}), got {len(sheet.classes)}"
+        )
+        raise PromptError(msg)
+    return sheet

@@ -1,0 +1,110 @@
+"""What a bundle says of a 3D model: its classes, its grid, its windows."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari_medvlseg.core.class_texts import TEXT_FORMATS, ClassSheet, ClassText
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Three = tuple[float, float, float]
+_COLOR = re.compile(r"#[0-9a-f]{6}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeSpec:
+    """What a 3D network takes, and what it finds."""
+
+    sheet: ClassSheet
+    """The classes in the order of the network's channels."""
+    colors: tuple[str, ...]
+    """Of each class, as ``#rrggbb``."""
+    exclusive: bool
+    """Whether the classes exclude one another (softmax), or each is a question."""
+    text_format: str
+    """How the network was told of the classes, one of `TEXT_FORMATS`."""
+    patch: tuple[int, int, int]
+    """Voxels of a window along R, A and S."""
+    overlap: float
+    """Share of a window that its neighbour repeats."""
+    spacing_mm: Three | None
+    """Voxels along R, A and S; None, or a 0, keeps those of the image."""
+    window: tuple[float, float] | None
+    """Grey values that become 0 and 1; None normalises what is not 0."""
+    channels: int = 1
+    """Of the image; more than one cannot be segmented yet."""
+    regions: tuple[tuple[int, ...], ...] = ()
+    """Of classes that overlap, the labels that each has in a labelled volume."""
+
+    def __post_init__(self) -> None:
+        numbers = [*self.patch, *(self.spacing_mm or ()), *(self.window or ())]
+        if min(self.patch) < 1:
+            msg = f"patch must be 3 sides above 0, got {self.patch}"
+            raise ValueError(msg)
+        if not 0 <= self.overlap < 1 or not all(map(math.isfinite, numbers)):
+            msg = f"overlap must be from 0 to below 1, got {self.overlap}"
+            raise ValueError(msg)
+        if self.window is not None and not self.window[0] < self.window[1]:
+            msg = f"window must be two values that rise, got {self.window}"
+            raise ValueError(msg)
+        if self.regions and len(self.regions) != len(self.names):
+            msg = f"regions must be the labels of each class, got {self.regions}"
+            raise ValueError(msg)
+        fitting = [color for color in self.colors if _COLOR.fullmatch(color)]
+        if len(fitting) != len(self.names) or len(self.colors) != len(self.names):
+            msg = f"colors must be a #rrggbb for each class, got {self.colors}"
+            raise ValueError(msg)
+        if self.text_format not in TEXT_FORMATS:
+            msg = f"text_format must be one of {TEXT_FORMATS}, got {self.text_format}"
+            raise ValueError(msg)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the classes' names."""
+        return self.sheet.names
+
+    @property
+    def labels(self) -> tuple[tuple[int, ...], ...]:
+        """Return the labels of each class in a labelled volume: 1, 2 and so on."""
+        return self.regions or tuple((n + 1,) for n in range(len(self.names)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields for a JSON file."""
+        told = asdict(self)
+        del told["sheet"]
+        return {"classes": [asdict(each) for each in self.sheet.classes], **told}
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> VolumeSpec:
+        """Return the fields of a JSON file, whose tuples became lists.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If they are not as expected.
+        """
+        rest = dict(told)
+        classes = tuple(ClassText(**each) for each in rest.pop("classes"))
+        for name, count in (("patch", 3), ("spacing_mm", 3), ("window", 2)):
+            rest[name] = _numbers(name, rest[name], count)
+        rest["colors"] = tuple(rest["colors"])
+        rest["regions"] = tuple(tuple(each) for each in rest.get("regions", ()))
+        return cls(sheet=ClassSheet(classes), **rest)
+
+
+def _numbers(
+    name: str, told: list[float] | None, count: int
+) -> tuple[float, ...] | None:
+    """Return so many numbers, or nothing where nothing is told."""
+    if told is None and name != "patch":
+        return None
+    numbers = tuple(told or ())
+    if len(numbers) != count:
+        msg = f"{name} must be {count} numbers, got {told}"
+        raise ValueError(msg)
+    return numbers

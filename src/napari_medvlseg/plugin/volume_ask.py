@@ -1,0 +1,61 @@
+"""From what the controls say to a job; a 3D model takes a volume and class names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_medvlseg.core.class_prompts import choose_classes
+from napari_medvlseg.core.errors import ImageError
+from napari_medvlseg.core.io.class_sheet import parse_class_sheet
+from napari_medvlseg.plugin.worker import Job
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_medvlseg.core.bundle import ModelCard
+    from napari_medvlseg.core.config import SegmentConfig
+    from napari_medvlseg.plugin.layers import LayerCut
+
+
+def job_of(
+    cut: LayerCut, card: ModelCard, prompts: Sequence[str], config: SegmentConfig
+) -> Job:
+    """Return the job of a model; a 3D model's prompts become names of its classes.
+
+    Parameters
+    ----------
+    cut : LayerCut
+    card : ModelCard
+    prompts : sequence of str
+        As typed, without white space around them.
+    config : SegmentConfig
+
+    Raises
+    ------
+    ImageError
+        If a 3D model is to segment a picture.
+    PromptError
+        If a prompt names what a 3D model does not know.
+    """
+    spec = card.volume
+    if spec is None:
+        return Job(cut, tuple(prompts), card.model_id, config)
+    has_colours = cut.rgb or cut.colour is not None
+    if len(cut.kept) != 3 or has_colours:
+        got = "colours" if has_colours else "a picture"
+        msg = (
+            f"expected a grey volume for {card.model_id}, got {got}; open a volume, or "
+            "choose another model"
+        )
+        raise ImageError(msg)
+    texts = config.class_texts
+    names = parse_class_sheet(texts).names if texts else spec.names
+    indices = choose_classes(names, prompts).indices
+    return Job(
+        cut,
+        tuple(names[index] for index in indices),
+        card.model_id,
+        config,
+        colors=tuple(spec.colors[index] for index in indices),
+        exclusive=spec.exclusive,
+    )

@@ -1,0 +1,120 @@
+"""Figures of labelled volumes against SciPy and MONAI."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.metrics.meandice import compute_dice
+from scipy.ndimage import binary_erosion, generate_binary_structure
+from scipy.spatial.distance import cdist
+
+from napari_medvlseg.core.config import SegmentConfig
+from napari_medvlseg.core.errors import DatasetError
+from napari_medvlseg.core.evaluate_volumes import (
+    class_figures,
+    evaluate_volumes,
+    hd95,
+    summarise_volumes,
+)
+from napari_medvlseg.core.volume_sets import volume_cases
+from tests.volume_models import GreyNetwork, grey_predictor
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    Mask = npt.NDArray[np.bool_]
+
+SPACING = (1.0, 2.0, 3.5)
+
+
+def _surface(mask: Mask, spacing: tuple[float, ...]) -> npt.NDArray[np.float64]:
+    """Return where the voxels lie that have a face outside the mask."""
+    inner = binary_erosion(mask, generate_binary_structure(3, 1))
+    places: npt.NDArray[np.float64] = np.argwhere(mask & ~inner) * np.array(spacing)
+    return places
+
+
+def _blob(shift: int = 0) -> Mask:
+    generator = np.random.default_rng(1)
+    mask = np.zeros((14, 12, 9), bool)
+    mask[2 + shift : 9 + shift, 3:9, 2:7] = True
+    flips = generator.random(mask.shape) < 0.05
+    return mask ^ (flips & (np.roll(mask, 1, 0) | mask))
+
+
+@pytest.mark.parametrize("spacing", [SPACING, None])
+def test_figures_agree_with_scipy_and_monai(
+    spacing: tuple[float, ...] | None,
+) -> None:
+    mask, reference = _blob(), _blob(2)
+    steps = spacing or (1.0, 1.0, 1.0)
+    found = class_figures(mask, reference, 1.5, spacing)
+    one, other = _surface(mask, steps), _surface(reference, steps)
+    distances = cdist(one, other)
+    there, back = distances.min(axis=1), distances.min(axis=0)
+    expected = max(np.percentile(there, 95), np.percentile(back, 95))
+    assert found.hd95 == pytest.approx(expected, abs=1e-4)
+    near = (there <= 1.5).sum() + (back <= 1.5).sum()
+    assert found.nsd == pytest.approx(near / (len(one) + len(other)), abs=1e-6)
+    assert found.dsc == pytest.approx(
+        2 * (mask & reference).sum() / (mask.sum() + reference.sum())
+    )
+    one_hot, other_hot = (torch.from_numpy(m)[None, None] for m in (mask, reference))
+    assert found.dsc == pytest.approx(float(compute_dice(one_hot, other_hot)))
+
+
+def test_nothing_on_both_sides_is_agreement_and_on_one_is_as_far_as_can_be() -> None:
+    empty = np.zeros((3, 3, 3), bool)
+    both = class_figures(empty, empty, 1.0, None)
+    assert (both.dsc, both.nsd, both.hd95) == (1.0, 1.0, 0.0)
+    one = class_figures(~empty, empty, 1.0, None)
+    assert (one.dsc, one.nsd, one.hd95) == (0.0, 0.0, pytest.approx(27**0.5))
+    assert hd95(empty, ~empty, (2.0, 2.0, 1.0)) == pytest.approx(9.0)
+
+
+@pytest.fixture
+def volumes(tmp_path: Path) -> Path:
+    """Write two volumes whose labels the grey network finds, but for one layer."""
+    for index in range(2):
+        voxels = np.zeros((10, 9, 8), np.float32)
+        label = np.zeros(voxels.shape, np.uint8)
+        voxels[1:4], voxels[6:8] = 1.0, -1.0
+        label[1 : 4 + index], label[6:8] = 1, 2
+        affine = np.diag([-1.0, 1.0, 2.0, 1.0])
+        for kind, array in (("images", voxels), ("labels", label)):
+            folder = tmp_path / f"{kind}Val"
+            folder.mkdir(exist_ok=True)
+            picture = nib.Nifti1Image(array, affine)
+            picture.header.set_xyzt_units("mm")
+            nib.save(picture, folder / f"{index}.nii.gz")
+    return tmp_path
+
+
+def test_each_class_of_each_case_is_measured(volumes: Path) -> None:
+    predictor = grey_predictor(GreyNetwork(noise=0.0), patch=(10, 9, 8))
+    config = SegmentConfig(num_samples=1)
+    results = list(evaluate_volumes(volume_cases(volumes, "val"), predictor, config))
+    assert [result.image for result in results] == ["0", "1"]
+    assert all(result.units == "mm" for result in results)
+    told = summarise_volumes(results, {"set": "blobs"})
+    assert (told["n"], told["units"]) == (2, "mm")
+    bright, dark = told["classes"]["Bright blob"], told["classes"]["Dark blob"]
+    assert dark["dsc"] == {"mean": 1.0, "std": 0.0}
+    assert bright["dsc"]["mean"] == pytest.approx((1 + 6 / 7) / 2)  # 3 of 4 layers
+    assert bright["hd95"]["mean"] == pytest.approx(0.5)  # 1 mm in one of two cases
+    assert told["dsc"]["mean"] == pytest.approx((1 + (1 + 6 / 7) / 2) / 2)
+    assert told["cases"][1]["classes"]["Bright blob"]["dsc"] == pytest.approx(6 / 7)
+
+
+def test_labels_of_another_grid_are_refused(volumes: Path) -> None:
+    other = nib.Nifti1Image(np.zeros((10, 9, 7), np.uint8), np.eye(4))
+    nib.save(other, volumes / "labelsVal" / "0.nii.gz")
+    cases = volume_cases(volumes, "val")
+    with pytest.raises(DatasetError, match="labels of the image's shape"):
+        next(evaluate_volumes(cases, grey_predictor(), SegmentConfig()))

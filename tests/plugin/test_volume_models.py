@@ -1,0 +1,178 @@
+"""The dock with a 3D model: offered for volumes, classes by name, colours, sessions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+
+from napari_medvlseg.core.errors import ImageError, PromptError
+from napari_medvlseg.core.io.class_sheet import read_class_sheet
+from napari_medvlseg.core.pipeline import segment_steps
+from napari_medvlseg.plugin.command import shell_command
+from napari_medvlseg.plugin.segment_widget import SegmentWidget
+from tests.plugin.conftest import WAIT_MS, disc, run_and_wait
+from tests.volume_models import grey_predictor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from pytestqt.qtbot import QtBot
+
+    from napari_medvlseg.core.bundle import ModelCard
+    from napari_medvlseg.core.config import SegmentConfig
+    from napari_medvlseg.core.run import Step
+    from napari_medvlseg.core.types import Image
+    from napari_medvlseg.plugin.settings import Settings
+
+
+def grey_steps(
+    image: Image, prompts: Sequence[str], _model: str, config: SegmentConfig
+) -> Iterator[Step]:
+    """Run the grey network of the core's tests: a real 3D run."""
+    return segment_steps(image, prompts, grey_predictor(), config)
+
+
+@pytest.fixture
+def dock(viewer: Any, card: ModelCard, settings: Settings) -> SegmentWidget:
+    """Dock the widget with a model of pictures and one of volumes, the chosen one."""
+    models = [card, grey_predictor().card]
+    widget = SegmentWidget(viewer, steps=grey_steps, models=models, settings=settings)
+    viewer.window.add_dock_widget(widget, name="Segment")
+    widget.options.samples.setValue(2)
+    widget.options.model.setCurrentIndex(widget.options.model.findData("grey"))
+    return widget
+
+
+def _volume() -> Any:
+    voxels = np.full((6, 10, 12), -1.0, np.float32)
+    voxels[1:4, 2:8, 3:9] = 1.0
+    return voxels
+
+
+def _is_offered(dock: SegmentWidget) -> bool:
+    model: Any = dock.options.model.model()
+    row = dock.options.model.findData("grey")
+    return bool(model.item(row).isEnabled())
+
+
+def test_a_3d_model_is_offered_for_volumes_and_says_why_not_for_pictures(
+    viewer: Any, dock: SegmentWidget
+) -> None:
+    viewer.add_image(disc(), name="picture")
+    assert not _is_offered(dock)
+    row = dock.options.model.findData("grey")
+    why = dock.options.model.itemData(row, Qt.ItemDataRole.ToolTipRole)
+    assert why.startswith("It segments whole volumes")
+    assert why in dock.options.summary.text()
+    dock.prompt.set_text("all")
+    with pytest.raises(ImageError, match="expected a grey volume for grey, got a pict"):
+        dock.job()
+    viewer.add_image(_volume(), name="volume")
+    dock.image.choose(viewer.layers["volume"])
+    assert _is_offered(dock)
+    assert why not in dock.options.summary.text()
+    assert dock.options.is_whole
+    assert not dock.options.slice.isEnabled()
+    assert len(dock.job().cut.kept) == 3
+    dock.options.model.setCurrentIndex(dock.options.model.findData("blobs"))
+    assert dock.options.slice.isChecked()  # as it was before
+    assert not dock.classes.isVisibleTo(dock)
+
+
+def test_classes_are_named_and_coloured_and_share_their_entropies(
+    qtbot: QtBot, viewer: Any, dock: SegmentWidget
+) -> None:
+    viewer.add_image(_volume(), name="volume")
+    assert run_and_wait(qtbot, dock, "dark blob, bright blob")
+    names = {layer.name for layer in viewer.layers}
+    both = "Dark blob, Bright blob · volume"
+    assert names == {
+        *("volume", f"mask · {both}"),
+        *(f"probability · {name} · volume" for name in ("Dark blob", "Bright blob")),
+        *(f"predictive entropy · {both}", f"mutual information · {both}"),
+        f"expected entropy · {both}",
+    }
+    mask = viewer.layers[f"mask · {both}"]
+    assert list(mask.features["prompt"]) == ["background", "Dark blob", "Bright blob"]
+    np.testing.assert_allclose(mask.get_color(1)[:3], [0, 1, 0])  # its own, of the card
+    np.testing.assert_allclose(mask.get_color(2)[:3], [1, 0, 0])
+    np.testing.assert_array_equal(mask.data, np.where(_volume() > 0, 2, 1))
+    assert "#00ff00" in dock.results.legend.text()
+    assert not dock.results.threshold.isEnabled()
+    viewer.cursor.position = (2, 4, 5)
+    dock._on_cursor_moved()
+    assert "Bright blob: probability 0.9" in dock.results.read_out.text()
+
+
+def test_an_unknown_class_is_told_with_the_known_ones(
+    viewer: Any, dock: SegmentWidget
+) -> None:
+    viewer.add_image(_volume(), name="volume")
+    dock.prompt.set_text("liver")
+    dock.run()
+    assert "'Bright blob'" in dock.progress.status.text()
+    assert not dock.session.is_running
+
+
+def test_the_classes_can_be_worded_anew_imported_and_exported(
+    viewer: Any, dock: SegmentWidget, tmp_path: Path
+) -> None:
+    viewer.add_image(_volume(), name="volume")
+    table = dock.classes.table
+    assert dock.classes.isVisibleTo(dock)
+    assert table.rowCount() == 2
+    assert dock.classes.class_texts == ""
+    table.item(0, 0).setText("Lamp")
+    table.item(0, 1).setText("round, bright")
+    dock.prompt.set_text("lamp")
+    job = dock.job()
+    assert job.prompts == ("Lamp",)
+    assert job.colors == ("#ff0000",)
+    assert '"shape": "round, bright"' in job.config.class_texts
+    assert "--class-texts" in shell_command(job, "scan.nii.gz")
+    dock.classes.export_to(tmp_path / "sheet.csv")
+    assert read_class_sheet(tmp_path / "sheet.csv") == dock.classes.sheet()
+    dock.classes.reset.click()
+    assert dock.classes.class_texts == ""
+    dock.classes.import_from(tmp_path / "sheet.csv")
+    assert dock.job().prompts == ("Lamp",)
+    table.item(1, 0).setText("lamp")
+    with pytest.raises(PromptError, match="titles that differ"):
+        dock.job()
+    short = tmp_path / "short.csv"
+    lines = (tmp_path / "sheet.csv").read_text(encoding="utf-8").splitlines()
+    short.write_text("\n".join(lines[:2]) + "\n", encoding="utf-8")
+    with pytest.raises(PromptError, match="the model's 2 classes"):
+        dock.classes.import_from(short)
+
+
+def test_a_session_with_classes_comes_back(
+    qtbot: QtBot, viewer: Any, dock: SegmentWidget, tmp_path: Path
+) -> None:
+    viewer.add_image(_volume(), name="volume")
+    dock.classes.table.item(0, 0).setText("Lamp")
+    assert run_and_wait(qtbot, dock, "lamp; dark blob")
+    texts = dock.classes.class_texts
+    before = {layer.name: np.asarray(layer.data) for layer in viewer.layers}
+    colours = viewer.layers["mask · Lamp, Dark blob · volume"].get_color(1)
+    with qtbot.waitSignal(dock.workspace.told, timeout=WAIT_MS):
+        dock.workspace.save_requested.emit(tmp_path / "session")
+    viewer.layers.clear()
+    dock.classes.reset.click()
+    dock.workspace.open_from(tmp_path / "session")
+    qtbot.waitUntil(lambda: len(viewer.layers) == len(before), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: bool(dock.results.legend.text()), timeout=WAIT_MS)
+    assert {layer.name for layer in viewer.layers} == set(before)
+    for layer in viewer.layers:
+        np.testing.assert_array_equal(layer.data, before[layer.name])
+    mask = viewer.layers["mask · Lamp, Dark blob · volume"]
+    np.testing.assert_allclose(mask.get_color(1), colours)
+    assert dock.classes.class_texts == texts
+    (result,) = dock.session.results
+    assert result.segmentation is not None
+    assert result.segmentation.exclusive
+    assert result.job.exclusive

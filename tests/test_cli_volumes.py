@@ -1,0 +1,147 @@
+"""`medvlseg` with a 3D model: segment, evaluate, models."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from napari_medvlseg.cli import main
+from tests.volume_models import write_tiny_bundle, write_tiny_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHAPE = (14, 12, 10)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("models") / "tiny-3d")
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    """Write a volume in mm, and the same with labels as a set to validate with."""
+    voxels = np.random.default_rng(0).normal(100, 20, SHAPE).astype(np.float32)
+    label = np.zeros(SHAPE, np.uint8)
+    label[2:7, 2:9, 2:8], label[7:12, 2:9, 2:8] = 1, 2
+    for kind, array in (("images", voxels), ("labels", label)):
+        folder = tmp_path / "set" / f"{kind}Val"
+        folder.mkdir(parents=True)
+        volume = nib.Nifti1Image(array, np.diag([-1.0, 1.0, 2.0, 1.0]))
+        volume.header.set_xyzt_units("mm")
+        nib.save(volume, folder / "scan.nii.gz")
+    return tmp_path / "set" / "imagesVal" / "scan.nii.gz"
+
+
+def _load(path: Path) -> Any:
+    return nib.load(path)
+
+
+def test_segment_writes_classes_maps_and_a_sidecar(
+    bundle: Path, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["segment", str(scan), "--model", str(bundle), "--samples", "2"]
+    out = tmp_path / "out" / "OUT.nii.gz"
+    names = "anterior hippocampus, posterior hippocampus"
+    assert main([*words, "--prompt", names, "-o", str(out)]) == 0
+    maps = ("predictive_entropy", "mutual_information", "expected_entropy")
+    expected = {f"OUT_{n}.nii.gz" for n in ("labels", "probability", *maps)}
+    assert {p.name for p in out.parent.iterdir()} == {*expected, "OUT.json"}
+    labels = _load(out.parent / "OUT_labels.nii.gz")
+    assert labels.shape == SHAPE
+    np.testing.assert_array_equal(labels.affine, _load(scan).affine)
+    probability = _load(out.parent / "OUT_probability.nii.gz").get_fdata()
+    assert probability.shape == (*SHAPE, 2)
+    for name in maps:  # one for all classes
+        assert _load(out.parent / f"OUT_{name}.nii.gz").shape == SHAPE
+    told = json.loads((out.parent / "OUT.json").read_text(encoding="utf-8"))
+    assert told["exclusive"] is True
+    first, second = told["prompts"]
+    assert first["prompt"] == "Anterior hippocampus"
+    assert (first["label"], first["color"]) == (1, "#56b4e9")
+    assert second["color"] == "#e69f00"
+    counts = np.bincount(np.asarray(labels.dataobj).ravel(), minlength=3)
+    assert [first["pixels"], second["pixels"]] == counts[1:].tolist()
+    assert told["provenance"]["asked"] == [names]
+    assert '"Anterior hippocampus"' in capsys.readouterr().out
+    assert main([*words, "--prompt", names, "-o", str(out)]) == 2
+    assert "exists" in capsys.readouterr().err
+
+
+def test_an_unknown_class_and_a_picture_are_told_in_a_line(
+    bundle: Path, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["segment", "--model", str(bundle), "-o", str(tmp_path / "out")]
+    assert main([*words, str(scan), "--prompt", "liver"]) == 2
+    assert "the nearest are" in capsys.readouterr().err
+    from PIL import Image
+
+    picture = tmp_path / "picture.png"
+    Image.fromarray(np.zeros((8, 9), np.uint8)).save(picture)
+    assert main([*words, str(picture), "--prompt", "all"]) == 2
+    assert "expected a whole grey volume for tiny-3d" in capsys.readouterr().err
+    both = [*words[:-1], str(tmp_path / "x.nii.gz"), str(scan), str(picture)]
+    assert main([*both, "--prompt", "all"]) == 2
+    assert "expected a folder as --output of 2 images" in capsys.readouterr().err
+
+
+def test_evaluate_tells_each_class(
+    bundle: Path, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = tmp_path / "figures.json"
+    words = ["evaluate", "--model", str(bundle), "--samples", "1"]
+    data = ["--data", str(scan.parent.parent)]
+    assert main([*words, *data, "--json", str(figures)]) == 0
+    shown = capsys.readouterr().out
+    assert "Posterior hippocampus" in shown
+    assert "HD95" in shown
+    told = json.loads(figures.read_text(encoding="utf-8"))
+    assert (told["set"], told["n"], told["units"]) == ("set", 1, "mm")
+    assert set(told["classes"]["Anterior hippocampus"]) == {"dsc", "nsd", "hd95"}
+    assert main([*words, *data, *data, "--json", str(figures)]) == 0
+    assert json.loads(figures.read_text(encoding="utf-8"))["n"] == 1  # the same set
+    assert main([*words, *data, "--split", "test"]) == 2
+    assert "labelled volumes of the test split" in capsys.readouterr().err
+
+
+def test_a_run_is_exported_with_its_figures_and_the_model_is_listed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MEDVLSEG_CACHE", str(tmp_path))
+    run = write_tiny_run(tmp_path / "run")
+    spread = {"mean": 0.5, "std": None}
+    of_class = {"dsc": spread, "nsd": spread, "hd95": {"mean": None, "std": None}}
+    told = {
+        "set": "Hippocampus",
+        "split": "val",
+        "n": 3,
+        "samples": 30,
+        "nsd_tolerance": 1.0,
+        "units": "mm",
+        "classes": {"A": of_class},
+        **of_class,
+    }
+    figures = tmp_path / "figures.json"
+    figures.write_text(json.dumps(told), encoding="utf-8")
+    folder = tmp_path / "models" / "mine-3d"
+    words = ["models", "export", str(run), "--output", str(folder)]
+    assert main([*words, "--figures", str(figures)]) == 0
+    capsys.readouterr()
+    assert main(["models", "list", "--installed", "--json"]) == 0
+    entry = next(
+        each
+        for each in json.loads(capsys.readouterr().out)
+        if each["model"] == "mine-3d"
+    )
+    assert entry["modality"] == "MR volume"
+    assert entry["organ"] == "Anterior hippocampus, Posterior hippocampus"
+    assert main(["models", "show", "mine-3d"]) == 0
+    assert "| Hippocampus | A | 0.500 | 0.500 | - |" in capsys.readouterr().out
+    assert main([*words, "--blend", "compact"]) == 2
