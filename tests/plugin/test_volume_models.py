@@ -66,7 +66,7 @@ def test_a_3d_model_is_offered_for_volumes_and_says_why_not_for_pictures(
     assert not _is_offered(dock)
     row = dock.options.model.findData("grey")
     why = dock.options.model.itemData(row, Qt.ItemDataRole.ToolTipRole)
-    assert why.startswith("It segments whole volumes")
+    assert why.startswith("Not for pictures")
     assert why in dock.options.summary.text()
     dock.prompt.set_text("all")
     with pytest.raises(ImageError, match="expected a grey volume for grey, got a pict"):
