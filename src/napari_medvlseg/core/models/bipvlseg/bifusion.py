@@ -52,8 +52,13 @@ class Meeting(NamedTuple):
             heard = Prepared(*(_repeated(part, draws) for part in heard))
         else:
             heard = _repeated(heard, draws)
-        rest = (self.text, self.said, self.seen, self.looked)
-        return Meeting(*(_repeated(part, draws) for part in rest), heard)
+        return Meeting(
+            _repeated(self.text, draws),
+            _repeated(self.said, draws),
+            _repeated(self.seen, draws),
+            _repeated(self.looked, draws),
+            heard,
+        )
 
 
 def _repeated(tensor: Tensor, draws: int) -> Tensor:

@@ -243,7 +243,8 @@ class BiPVLSeg(nn.Module):
 
     def _summary(self, texts: Descriptions, images: int) -> Tensor:
         """Return one vector a class and image, (B, N, D)."""
-        return self._text().summary(*texts).unflatten(0, (images, -1))
+        summary: Tensor = self._text().summary(*texts).unflatten(0, (images, -1))
+        return summary
 
     def _for_each_image(self, texts: Descriptions, images: int) -> Descriptions:
         """Repeat the texts for a batch, unless that was done."""

@@ -64,7 +64,9 @@ class BiPVLWindows(nn.Module):
 
     def look(self, window: Tensor, words: Descriptions | None) -> Looked:
         """Run what no noise touches of a window (1, channels, I, J, K)."""
-        return self.network.look(window, words)
+        return self.network.look(
+            window.contiguous(memory_format=torch.channels_last_3d), words
+        )
 
     def draw(self, seen: Looked, draws: int, noise: NoiseSource) -> Tensor:
         """Return the logits of several draws, (S, C, I, J, K)."""
