@@ -230,9 +230,8 @@ def _evaluate(commands: argparse._SubParsersAction[_Parser]) -> None:
         "sensitivity and specificity: means over cases, one case an image and target; "
         "F1 is of all pixels together. Then whether the uncertainty can be believed. "
         "Both masks empty count 1 (HD95: 0), one empty counts 0 (HD95: the image's "
-        "diagonal). "
-        "With a 3D model a set is a folder of volumes ({images,labels}{Tr,Val,Ts}); each "
-        "class gets DSC, NSD at 1 mm and HD95.",
+        "diagonal). With a 3D model a set is a folder of volumes "
+        "({images,labels}{Tr,Val,Ts}); each class gets DSC, NSD at 1 mm and HD95.",
         [
             "medvlseg evaluate --data data/BUSI --split val",
             "medvlseg evaluate --data data/BUSI --data data/ISIC --json figures.json",

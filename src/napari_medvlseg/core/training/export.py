@@ -45,8 +45,8 @@ MIN_FOREGROUND = 0.001
 """Share of a picture. One of 5,000 references of the training and validation cases is
 smaller; of the specks in pictures without anything to find, most are."""
 OWN_MIN_FOREGROUND = {"breast tumor": 0.0031, "brain tumor": 0.0006}
-"""Where other sizes are known: of 582 breast lesions the smallest cover 0.0028 and 0.0032,
-and specks in healthy breasts are common; the smallest of 1,250 brain tumours 0.0012."""
+"""Where other sizes are known: of 582 breast lesions the smallest cover 0.0028 and
+0.0032, and specks in healthy breasts are common; of 1,250 brain tumours 0.0012."""
 DOUBTFUL_FROM = 0.7
 """Nats."""
 TILE_OVERLAP = 0.25
