@@ -108,9 +108,9 @@ def test_hd95_agrees_with_monai_and_with_all_surface_pairs(
     sides = independent_distances(mask, reference, spacing)
     got = hd95(mask, reference, spacing)
     assert got == pytest.approx(max(np.percentile(side, 95) for side in sides))
-    tensors = [torch.from_numpy(m)[None, None] for m in (mask, reference)]
+    first, second = (torch.from_numpy(m)[None, None] for m in (mask, reference))
     monai = compute_hausdorff_distance(
-        *tensors, include_background=True, percentile=95, spacing=list(spacing)
+        first, second, include_background=True, percentile=95, spacing=list(spacing)
     )
     assert got == pytest.approx(float(monai), rel=1e-6)
 
@@ -119,8 +119,8 @@ def test_hd95_agrees_with_monai_and_with_all_surface_pairs(
 def test_the_counts_agree_with_monai(seed: int) -> None:
     mask, reference = blob(seed, (17, 19)), blob(seed + 50, (17, 19))
     got = confusion(mask, reference)
-    tensors = [torch.from_numpy(m)[None, None].int() for m in (mask, reference)]
-    tp, fp, tn, fn = get_confusion_matrix(*tensors)[0, 0].tolist()
+    first, second = (torch.from_numpy(m)[None, None].int() for m in (mask, reference))
+    tp, fp, tn, fn = get_confusion_matrix(first, second)[0, 0].tolist()
     assert got.sensitivity == pytest.approx(tp / (tp + fn))
     assert got.specificity == pytest.approx(tn / (tn + fp))
     precision = tp / (tp + fp)
