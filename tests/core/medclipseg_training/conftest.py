@@ -37,7 +37,7 @@ def tiny(**choices: Any) -> MedCLIPSegTrainConfig:
     return replace(thin, **choices)
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def tiny_shapes() -> Iterator[None]:
     """Make the towers thin."""
     with pytest.MonkeyPatch.context() as patch:
@@ -77,7 +77,7 @@ def write_sheet(path: Path, names: list[str]) -> None:
     book.save(path)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a set named Kvasir: ten to train, two to validate with."""
     root = tmp_path_factory.mktemp("squares") / "Kvasir"
@@ -90,8 +90,10 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="package")
-def finished(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module")
+def finished(
+    squares: Path, tiny_shapes: None, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """Return the folder of a finished run of `tiny()`."""
     output = tmp_path_factory.mktemp("run")
     records = list(train_medclipseg_steps([squares], output, tiny()))

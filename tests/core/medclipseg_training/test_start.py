@@ -86,6 +86,8 @@ def test_weights_of_another_clip_are_refused_by_name(tmp_path: Path) -> None:
     path.write_bytes(b"no tensors")
     with pytest.raises(CheckpointError, match="safetensors format"):
         begin(tiny(pretrained=str(path)))
+    with pytest.raises(CheckpointError, match="a file of weights, found none"):
+        begin(tiny(pretrained="absent.pt"))
 
 
 def test_without_word_pieces_it_says_where_to_put_them(

@@ -42,6 +42,7 @@ _CLIP_PREFIXES = {
 """What CLIP's own files call the towers; OpenAI's text tower has no prefix there."""
 _UNUSED = ("pooler.", "position_ids", "logit_scale", "logit_bias")
 """Parts of those files that no network here has."""
+FILES = (".pt", ".pth", ".bin", ".safetensors")
 NAMED = 4
 
 
@@ -148,6 +149,9 @@ def _state_of(source: str) -> dict[str, Tensor]:
         state = _read_safetensors(path)
     elif path.is_file():
         state = read_state(path)
+    elif path.suffix in FILES:
+        msg = f"{path}: expected a file of weights, found none; check the path"
+        raise CheckpointError(msg)
     else:
         card = model_card(source)
         verify(card)
