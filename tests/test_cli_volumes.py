@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from napari_medvlseg.cli import main
+from napari_medvlseg.core.bundle import model_card
 from tests.volume_models import write_tiny_bundle, write_tiny_run
 
 if TYPE_CHECKING:
@@ -145,3 +146,7 @@ def test_a_run_is_exported_with_its_figures_and_the_model_is_listed(
     assert main(["models", "show", "mine-3d"]) == 0
     assert "| Hippocampus | A | 0.500 | 0.500 | - |" in capsys.readouterr().out
     assert main([*words, "--blend", "compact"]) == 2
+    packed = str(tmp_path / "mine.zip")
+    assert main(["models", "export", "mine-3d", "--output", packed]) == 0
+    assert main(["models", "import", packed, "--name", "again"]) == 0
+    assert model_card("again").volume == model_card("mine-3d").volume

@@ -53,6 +53,10 @@ def _volume() -> Any:
     return voxels
 
 
+def _cell(dock: SegmentWidget, row: int, column: int) -> Any:
+    return dock.classes.table.item(row, column)
+
+
 def _is_offered(dock: SegmentWidget) -> bool:
     model: Any = dock.options.model.model()
     row = dock.options.model.findData("grey")
@@ -66,7 +70,7 @@ def test_a_3d_model_is_offered_for_volumes_and_says_why_not_for_pictures(
     assert not _is_offered(dock)
     row = dock.options.model.findData("grey")
     why = dock.options.model.itemData(row, Qt.ItemDataRole.ToolTipRole)
-    assert why.startswith("It segments whole volumes")
+    assert why.startswith("Not for pictures")
     assert why in dock.options.summary.text()
     dock.prompt.set_text("all")
     with pytest.raises(ImageError, match="expected a grey volume for grey, got a pict"):
@@ -126,8 +130,8 @@ def test_the_classes_can_be_worded_anew_imported_and_exported(
     assert dock.classes.isVisibleTo(dock)
     assert table.rowCount() == 2
     assert dock.classes.class_texts == ""
-    table.item(0, 0).setText("Lamp")
-    table.item(0, 1).setText("round, bright")
+    _cell(dock, 0, 0).setText("Lamp")
+    _cell(dock, 0, 1).setText("round, bright")
     dock.prompt.set_text("lamp")
     job = dock.job()
     assert job.prompts == ("Lamp",)
@@ -140,7 +144,7 @@ def test_the_classes_can_be_worded_anew_imported_and_exported(
     assert dock.classes.class_texts == ""
     dock.classes.import_from(tmp_path / "sheet.csv")
     assert dock.job().prompts == ("Lamp",)
-    table.item(1, 0).setText("lamp")
+    _cell(dock, 1, 0).setText("lamp")
     with pytest.raises(PromptError, match="titles that differ"):
         dock.job()
     short = tmp_path / "short.csv"
@@ -154,7 +158,7 @@ def test_a_session_with_classes_comes_back(
     qtbot: QtBot, viewer: Any, dock: SegmentWidget, tmp_path: Path
 ) -> None:
     viewer.add_image(_volume(), name="volume")
-    dock.classes.table.item(0, 0).setText("Lamp")
+    _cell(dock, 0, 0).setText("Lamp")
     assert run_and_wait(qtbot, dock, "lamp; dark blob")
     texts = dock.classes.class_texts
     before = {layer.name: np.asarray(layer.data) for layer in viewer.layers}

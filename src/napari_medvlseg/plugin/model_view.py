@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 MEGABYTE = 1_000_000
 VOLUMES_ONLY = (
-    "It segments whole volumes: open one, or choose another model for pictures."
+    "Not for pictures: open a volume, or choose another model for this image."
 )
 WIDTH_IN_LETTERS = 18
 """Of the chooser at least; its list is as wide as its longest line."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,18 @@ away, and the values themselves have a standard deviation of 1."""
 def zero_noise(shape: tuple[int, ...]) -> Tensor:
     """Return zeros: the draw at the mean of every value."""
     return torch.zeros(shape)
+
+
+class Prepared(NamedTuple):
+    """What no noise touches of an attention."""
+
+    weight: Tensor
+    """(B, M, Q, K)"""
+    mean: Tensor
+    variance: Tensor
+    """Of the values, (B, K, D) each."""
+    kept: Tensor
+    """What the gate mixes with, (B, Q, D)."""
 
 
 class ProbabilisticCrossAttention(nn.Module):
@@ -112,21 +124,47 @@ class ProbabilisticCrossAttention(nn.Module):
         -------
         (B, Q, D)
         """
+        prepared = self.prepare(
+            query, context, residual=residual, context_mask=context_mask
+        )
+        return self.attend(prepared, noise)
+
+    def prepare(
+        self,
+        query: Tensor,
+        context: Tensor,
+        *,
+        residual: Tensor | None = None,
+        context_mask: Tensor | None = None,
+    ) -> Prepared:
+        """Return what no noise touches, for many draws of the same query and context.
+
+        Parameters
+        ----------
+        query : (B, Q, D)
+        context : (B, K, D)
+        residual : (B, Q, D), optional
+        context_mask : (B, K) bool, optional
+        """
         q = self._split(self.to_query(query))  # (B, M, Q, E)
         key_mean, key_var = gaussian(self.to_key(context), self.norm_key)
         weight = self._weights(
             q, self._split(key_mean), self._split(key_var), context_mask
         )
-        value = self._values(context, noise)
-        attended = (weight @ self._split(value)).transpose(1, 2).flatten(2)  # (B, Q, D)
+        mean, variance = gaussian(self.to_value(context), self.norm_value)
+        return Prepared(weight, mean, variance, query if residual is None else residual)
+
+    def attend(self, prepared: Prepared, noise: NoiseSource) -> Tensor:
+        """Return one draw of what was prepared, (B, Q, D)."""
+        value = self._values(prepared.mean, prepared.variance, noise)
+        weighted = prepared.weight @ self._split(value)
+        attended = weighted.transpose(1, 2).flatten(2)  # (B, Q, D)
         gate = self.gate.sigmoid()
-        kept = query if residual is None else residual
-        mixed: Tensor = gate * self.to_output(attended) + (1 - gate) * kept
+        mixed: Tensor = gate * self.to_output(attended) + (1 - gate) * prepared.kept
         return mixed
 
-    def _values(self, context: Tensor, noise: NoiseSource) -> Tensor:
+    def _values(self, mean: Tensor, variance: Tensor, noise: NoiseSource) -> Tensor:
         """Return the values of a draw, (B, K, D) (equations 9 and 10)."""
-        mean, variance = gaussian(self.to_value(context), self.norm_value)
         if self.noise_form == "none":
             return mean
         batch, tokens, dim = mean.shape

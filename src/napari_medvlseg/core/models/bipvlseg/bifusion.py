@@ -10,7 +10,7 @@ S = `key_side`.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from torch.nn import functional
 from napari_medvlseg.core.models.fusion import SelfAttention
 from napari_medvlseg.core.models.probabilistic_attention import (
     NoiseSource,
+    Prepared,
     ProbabilisticCrossAttention,
 )
 
@@ -28,6 +29,41 @@ if TYPE_CHECKING:
     from napari_medvlseg.core.models.bipvlseg.config import BiPVLConfig
 
 MLP_RATIO = 2
+
+
+class Meeting(NamedTuple):
+    """Texts and volumes before the first values are drawn."""
+
+    text: Tensor
+    """As it came in, (B, N, text_dim)."""
+    said: Tensor
+    """T', (B, N, D)."""
+    seen: Tensor
+    """V', (B, T, D)."""
+    looked: Tensor
+    """V' as the attentions see it."""
+    heard: Prepared | Tensor
+    """What the text sees of the volume; if that is drawn, all but the draw."""
+
+    def expand(self, draws: int) -> Meeting:
+        """Repeat one image for several draws without copying it."""
+        heard = self.heard
+        if isinstance(heard, Prepared):
+            heard = Prepared(*(_repeated(part, draws) for part in heard))
+        else:
+            heard = _repeated(heard, draws)
+        return Meeting(
+            _repeated(self.text, draws),
+            _repeated(self.said, draws),
+            _repeated(self.seen, draws),
+            _repeated(self.looked, draws),
+            heard,
+        )
+
+
+def _repeated(tensor: Tensor, draws: int) -> Tensor:
+    """Repeat the only row of a batch, without copying it."""
+    return tensor.expand(draws, *tensor.shape[1:])
 
 
 class BiFusion(nn.Module):
@@ -89,6 +125,16 @@ class BiFusion(nn.Module):
         text : (B, N, text_dim)
             For the next stage of the text encoder; what came in, after the last one.
         """
+        return self.exchange(self.prepare(volume, text), noise, volume.shape[2:])
+
+    def prepare(self, volume: Tensor, text: Tensor) -> Meeting:
+        """Return what no noise touches: all before the first values are drawn.
+
+        Parameters
+        ----------
+        volume : (B, D, i, j, k)
+        text : (B, N, text_dim)
+        """
         size = volume.shape[2:]
         mapped, voxels = self.to_vision(text), volume.flatten(2).transpose(1, 2)
         asked = self.norm_text(mapped)
@@ -96,28 +142,39 @@ class BiFusion(nn.Module):
         seen = self.vision_self(self.norm_vision(voxels), size)  # V', (B, T, D)
         if self.prenorm:
             said, seen = said + mapped, seen + voxels
-        looked = self.norm_seen(seen)
-        heard = self._cross(
-            self.text_from_vision, self.norm_asking_text(said), looked, noise
-        )
-        said = said + self.mlp_text(heard)  # T^
-        told = self._cross(self.vision_from_text, looked, self.norm_said(said), noise)
-        seen = seen + self.mlp_vision(told)  # V^
+        looked, asking = self.norm_seen(seen), self.norm_asking_text(said)
+        attention = self.text_from_vision
+        if isinstance(attention, ProbabilisticCrossAttention):
+            return Meeting(text, said, seen, looked, attention.prepare(asking, looked))
+        return Meeting(text, said, seen, looked, attention(asking, looked))
+
+    def exchange(
+        self, met: Meeting, noise: NoiseSource, size: torch.Size
+    ) -> tuple[Tensor, Tensor]:
+        """Return the updated volume and text of one draw, as `forward` does.
+
+        Parameters
+        ----------
+        met : Meeting
+        noise : callable
+        size : torch.Size
+            i, j, k of the volume.
+        """
+        heard = met.heard
+        if isinstance(heard, Prepared):
+            heard = self.text_from_vision.attend(heard, noise)
+        said = met.said + self.mlp_text(heard)  # T^
+        asked, attention = self.norm_said(said), self.vision_from_text
+        if isinstance(attention, ProbabilisticCrossAttention):
+            told = attention(met.looked, asked, noise)
+        else:
+            told = attention(met.looked, asked)
+        seen = met.seen + self.mlp_vision(told)  # V^
         updated = seen.transpose(1, 2).unflatten(2, size)
         if self.from_vision is None:
-            return updated, text
+            return updated, met.text
         returned = self.from_vision(said)
-        return updated, text + returned if self.prenorm else returned
-
-    def _cross(
-        self, attention: nn.Module, query: Tensor, context: Tensor, noise: NoiseSource
-    ) -> Tensor:
-        """Attend with or without noise."""
-        if isinstance(attention, ProbabilisticCrossAttention):
-            noisy: Tensor = attention(query, context, noise)
-            return noisy
-        plain: Tensor = attention(query, context)
-        return plain
+        return updated, met.text + returned if self.prenorm else returned
 
 
 class VoxelAttention(nn.Module):

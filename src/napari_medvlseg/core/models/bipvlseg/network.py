@@ -14,12 +14,14 @@ from torch.nn import functional
 
 from napari_medvlseg.core.backbones.text_encoders import TEXT_ENCODERS
 from napari_medvlseg.core.errors import ImageError
-from napari_medvlseg.core.models.bipvlseg.bifusion import BiFusion
+from napari_medvlseg.core.models.bipvlseg.bifusion import BiFusion, Meeting
 from napari_medvlseg.core.models.bipvlseg.config import STAGES
 from napari_medvlseg.core.models.bipvlseg.text import StagedText
 from napari_medvlseg.core.models.bipvlseg.vision import build_vision
 
 if TYPE_CHECKING:
+    import torch
+
     from napari_medvlseg.core.backbones.text_encoders import TextSpec, WordPieces
     from napari_medvlseg.core.models.bipvlseg.config import BiPVLConfig
     from napari_medvlseg.core.models.probabilistic_attention import NoiseSource
@@ -53,15 +55,32 @@ class Looked(NamedTuple):
     features: Tensor
     """Of that stage, not yet fused."""
     texts: Descriptions | None
+    """One for each class and image, if they meet."""
+    meeting: Meeting | None
+    """Texts and image as they meet at that stage, before the first draw."""
 
     def expand(self, draws: int) -> Looked:
         """Repeat one image for several draws without copying it."""
-        image, stem, features = (
+        image, stem, features, *before = (
             tensor.expand(draws, *tensor.shape[1:])
-            for tensor in (self.image, self.stem, self.features)
+            for tensor in (self.image, self.stem, self.features, *self.before)
         )
-        before = tuple(x.expand(draws, *x.shape[1:]) for x in self.before)
-        return Looked(image, stem, before, features, self.texts)
+        texts, meeting = self.texts, self.meeting
+        if texts is not None:
+            texts = Descriptions(
+                *(part.repeat(draws, *[1] * (part.ndim - 1)) for part in texts)
+            )
+        if meeting is not None:
+            meeting = meeting.expand(draws)
+        return Looked(image, stem, tuple(before), features, texts, meeting)
+
+    def light(self, dtype: torch.dtype) -> Looked:
+        """Return what is large of the image in a precision of fewer bits."""
+        image, stem, features, *before = (
+            tensor.to(dtype)
+            for tensor in (self.image, self.stem, self.features, *self.before)
+        )
+        return Looked(image, stem, tuple(before), features, self.texts, self.meeting)
 
 
 class BiPVLSeg(nn.Module):
@@ -162,7 +181,12 @@ class BiPVLSeg(nn.Module):
             features = self.vision.stage(index, features)
             if texts is not None and self._is_heard(index):
                 texts = self._read_on(index, texts)
-        return Looked(image, stem, tuple(before), features, texts)
+        meeting = None
+        if texts is not None and str(first + 1) in self.fusion:
+            texts = self._for_each_image(texts, len(features))
+            summary = self._summary(texts, len(features))
+            meeting = self._fusion(first).prepare(features, summary)
+        return Looked(image, stem, tuple(before), features, texts, meeting)
 
     def draw(self, looked: Looked, noise: NoiseSource) -> BiPVLOutput:
         """Return one opinion on each image that was looked at."""
@@ -171,10 +195,11 @@ class BiPVLSeg(nn.Module):
         for index in range(first, STAGES):
             if index > first:
                 features = self.vision.stage(index, features)
-                if texts is not None and self._is_heard(index):
-                    texts = self._read_on(index, texts)
             if texts is not None and self._is_heard(index):
-                features, texts = self._meet(index, features, texts, noise)
+                meeting = looked.meeting if index == first else None
+                if index > first:
+                    texts = self._read_on(index, texts)
+                features, texts = self._meet(index, features, texts, (meeting, noise))
             skips.append(features)
         logits = self.vision.decode(looked.image, looked.stem, skips)
         return BiPVLOutput(logits, self.class_embed(features))
@@ -189,19 +214,37 @@ class BiPVLSeg(nn.Module):
         return texts._replace(hidden=hidden)
 
     def _meet(
-        self, index: int, features: Tensor, texts: Descriptions, noise: NoiseSource
+        self,
+        index: int,
+        features: Tensor,
+        texts: Descriptions,
+        draw: tuple[Meeting | None, NoiseSource],
     ) -> tuple[Tensor, Descriptions]:
         """Fuse, if the stage does."""
         if str(index + 1) not in self.fusion:
             return features, texts
-        text = self._text()
-        texts = self._for_each_image(texts, len(features))
-        summary = text.summary(*texts).unflatten(0, (len(features), -1))
-        features, summary = self.fusion[str(index + 1)](features, summary, noise)
+        meeting, noise = draw
+        if meeting is None:
+            texts = self._for_each_image(texts, len(features))
+            summary = self._summary(texts, len(features))
+            features, summary = self.fusion[str(index + 1)](features, summary, noise)
+        else:
+            size = features.shape[2:]
+            features, summary = self._fusion(index).exchange(meeting, noise, size)
         if self._is_heard(index + 1):
-            hidden = text.moved(*texts, summary.flatten(0, 1))
+            hidden = self._text().moved(*texts, summary.flatten(0, 1))
             texts = texts._replace(hidden=hidden)
         return features, texts
+
+    def _fusion(self, index: int) -> BiFusion:
+        """Return the fusion of a stage that has one."""
+        fusion: BiFusion = self.fusion[str(index + 1)]  # type: ignore[assignment]
+        return fusion
+
+    def _summary(self, texts: Descriptions, images: int) -> Tensor:
+        """Return one vector a class and image, (B, N, D)."""
+        summary: Tensor = self._text().summary(*texts).unflatten(0, (images, -1))
+        return summary
 
     def _for_each_image(self, texts: Descriptions, images: int) -> Descriptions:
         """Repeat the texts for a batch, unless that was done."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
 if TYPE_CHECKING:
@@ -63,8 +64,13 @@ class BiPVLWindows(nn.Module):
 
     def look(self, window: Tensor, words: Descriptions | None) -> Looked:
         """Run what no noise touches of a window (1, channels, I, J, K)."""
-        return self.network.look(window, words)
+        return self.network.look(
+            window.contiguous(memory_format=torch.channels_last_3d), words
+        )
 
     def draw(self, seen: Looked, draws: int, noise: NoiseSource) -> Tensor:
         """Return the logits of several draws, (S, C, I, J, K)."""
+        device = seen.image.device.type
+        if torch.is_autocast_enabled(device):  # else it would be cast in every draw
+            seen = seen.light(torch.get_autocast_dtype(device))
         return self.network.draw(seen.expand(draws), noise).logits
