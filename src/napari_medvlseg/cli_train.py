@@ -117,7 +117,9 @@ def _train_on_volumes(options: argparse.Namespace, data: Path) -> int:
     """Train BiPVL-Seg, or MedCLIPSeg in 3D."""
     from napari_medvlseg.core.volume_sets import volume_cases
 
-    preset = {**PRESETS_3D, **PRESETS_MEDCLIP_3D}[options.preset]
+    presets: dict[str, BiPVLTrainConfig | MedCLIPVolumeConfig]
+    presets = {**PRESETS_3D, **PRESETS_MEDCLIP_3D}
+    preset = presets[options.preset]
     _refuse_foreign(options, type(preset))
     config = _changed(preset, options)
     volume_cases(data, "train")  # a wrong folder is told first

@@ -227,7 +227,8 @@ def test_the_defaults_are_m3d_clips() -> None:
         network = MedCLIPSeg(config)
     tokens = network.vision_model.pos_embed.shape
     assert tokens == (1, 2048, 768)
-    assert network.upscale[0].conv1.weight.shape == (768, 768, 2, 2, 2)
+    block: Any = network.upscale[0]
+    assert block.conv1.weight.shape == (768, 768, 2, 2, 2)
     assert network.text_model.proj.weight.shape == (768, 768)
 
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from napari_medvlseg.cli import main
 from napari_medvlseg.core.errors import CheckpointError, DatasetError
+from napari_medvlseg.core.io.read import read
 from napari_medvlseg.core.metrics import dice_similarity_coefficient
 from napari_medvlseg.core.models.medclipseg.words import BERT
 from napari_medvlseg.core.models.probabilistic_attention import zero_noise
@@ -144,7 +145,7 @@ def test_the_bundle_segments_a_volume(
     found = segment(case.images[0], "bright blob", predictor, num_samples=3)
     assert found.probability.shape == found.mutual_information.shape == (1, 30, 18, 16)
     assert found.labels.max() == 1
-    reference = np.asarray(nib.load(case.label).dataobj) > 0
+    reference = read(case.label).voxels > 0
     assert finished.validation is not None
     dsc = dice_similarity_coefficient(found.labels > 0, reference)
     assert dsc == pytest.approx(finished.validation["bright blob"], abs=0.1)

@@ -97,7 +97,7 @@ class VolumeRun(TrainingLoop):
             self.objective, all_used=self.objective.uses_all
         )
         network = self.objective.network
-        self.average = copy.deepcopy(network) if config.average_decay else network
+        self.average: Any = copy.deepcopy(network) if config.average_decay else network
         self.transform = augmentation(config)
         self.steps_per_epoch = max(1, len(self.train) // config.batch_size)
         self.total_steps = self.steps_per_epoch * config.epochs
@@ -112,8 +112,8 @@ class VolumeRun(TrainingLoop):
         """Raise a DatasetError unless all labels, up to the highest, are known."""
 
     @abstractmethod
-    def build(self) -> nn.Module:
-        """Return what turns a batch into a loss.
+    def build(self) -> Any:
+        """Return the module that turns a batch into a loss.
 
         It holds the ``network``, and says whether a loss ``uses_all`` parameters.
         """
