@@ -17,7 +17,6 @@ from napari_medvlseg.core.errors import DatasetError
 from napari_medvlseg.core.evaluate_volumes import (
     class_figures,
     evaluate_volumes,
-    hd95,
     summarise_volumes,
 )
 from napari_medvlseg.core.volume_sets import volume_cases
@@ -76,7 +75,8 @@ def test_nothing_on_both_sides_is_agreement_and_on_one_is_as_far_as_can_be() -> 
     one = class_figures(~empty, empty, 1.0, None)
     assert (one.dsc, one.nsd) == (0.0, 0.0)
     assert one.hd95 == pytest.approx(27**0.5)
-    assert hd95(empty, ~empty, (2.0, 2.0, 1.0)) == pytest.approx(9.0)
+    scaled = class_figures(empty, ~empty, 1.0, (2.0, 2.0, 1.0))
+    assert scaled.hd95 == pytest.approx(9.0)
 
 
 @pytest.fixture

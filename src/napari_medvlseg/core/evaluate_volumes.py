@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import warnings
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from napari_medvlseg.core.errors import DatasetError
 from napari_medvlseg.core.io.read import read
 from napari_medvlseg.core.metrics import (
     dice_similarity_coefficient,
-    normalized_surface_distance,
+    surface_distances,
 )
 from napari_medvlseg.core.pipeline import segment
 
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1.0
 """Of the normalised surface distance: a voxel of the hippocampus set, in mm."""
-PERCENTILE = 95
 KINDS = ("dsc", "nsd", "hd95")
 
 
@@ -127,46 +125,14 @@ def class_figures(
     spacing : three floats, optional
         In mm; without it distances are in voxels.
     """
+    surfaces = surface_distances(mask, reference, spacing)
     return ClassFigures(
         dsc=dice_similarity_coefficient(mask, reference),
-        nsd=normalized_surface_distance(mask, reference, tolerance, spacing),
-        hd95=hd95(mask, reference, spacing),
+        nsd=surfaces.within(tolerance),
+        hd95=surfaces.hd95(),
         voxels=int(mask.sum()),
         reference_voxels=int(reference.sum()),
     )
-
-
-def hd95(mask: Mask, reference: Mask, spacing: Sequence[float] | None = None) -> float:
-    """Return the larger 95th percentile of the distances of one surface to the other.
-
-    Parameters
-    ----------
-    mask, reference : (*spatial) bool
-        Both empty gives 0, one empty the diagonal of the grid.
-    spacing : floats, one an axis, optional
-        Edge lengths of a voxel; without them distances are in voxels.
-    """
-    edges = (1.0,) * mask.ndim if spacing is None else tuple(spacing)
-    if not (mask.any() and reference.any()):
-        longest = math.hypot(*(n * e for n, e in zip(mask.shape, edges, strict=True)))
-        return 0.0 if mask.any() == reference.any() else longest
-    import torch
-    from monai.metrics.hausdorff_distance import compute_hausdorff_distance
-
-    box = tuple(
-        slice(int(places.min()), int(places.max()) + 1)
-        for places in np.nonzero(mask | reference)
-    )
-    with warnings.catch_warnings():  # MONAI 1.6 calls what it deprecates
-        warnings.filterwarnings("ignore", r".*always_return_as_numpy", FutureWarning)
-        distance = compute_hausdorff_distance(
-            torch.from_numpy(np.ascontiguousarray(mask[box]))[None, None],
-            torch.from_numpy(np.ascontiguousarray(reference[box]))[None, None],
-            include_background=True,
-            percentile=PERCENTILE,
-            spacing=list(edges),
-        )
-    return float(distance.item())
 
 
 def summarise_volumes(

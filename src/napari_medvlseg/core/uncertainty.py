@@ -126,6 +126,7 @@ class RunningStatistics:
         kept = self._kept.get(count)
         return self.means() if kept is None else kept
 
+
 class ClassStatistics:
     """Sums over draws of a network with C channels, on any grid.
 
