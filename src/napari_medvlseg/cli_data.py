@@ -99,7 +99,7 @@ def run_caption(options: argparse.Namespace) -> int:
     reference = reference_mask("", "", label.voxels)
     if label.ndim != 2 or reference.shape != image.spatial_shape:
         msg = (
-            f"{options.mask}: expected a mask of the picture's shape "
+            f"{options.mask}: expected a mask of a picture's shape "
             f"{image.spatial_shape}, got {label.spatial_shape}; name its own mask"
         )
         raise ImageError(msg)
