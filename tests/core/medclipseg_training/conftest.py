@@ -91,13 +91,8 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(
-    request: pytest.FixtureRequest,
-    squares: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
+def finished(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a finished run of `tiny()`."""
-    request.getfixturevalue("tiny_shapes")
     output = tmp_path_factory.mktemp("run")
     records = list(train_medclipseg_steps([squares], output, tiny()))
     assert [record["step"] for record in records] == [1, 2, 3, 4, 5, 6]
