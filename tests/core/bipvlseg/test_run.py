@@ -237,7 +237,7 @@ def test_the_command_trains_on_volumes(
     assert main(train) == 0
     said = capsys.readouterr().out
     assert "DSC Anterior hippocampus" in said
-    assert "model.safetensors" in said
+    assert "bundle written to" in said
     assert main([*train, "--side-weight", "2"]) == 2
     assert "--side-weight means nothing to --preset hippocampus-3d" in _err(capsys)
     assert main([*train, "--vision", "resnet"]) == 2
