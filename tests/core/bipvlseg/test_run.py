@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from napari_medvlseg.cli import main
+from napari_medvlseg.core.bundle import model_card
 from napari_medvlseg.core.errors import CheckpointError, DatasetError, DeviceError
 from napari_medvlseg.core.models.bipvlseg.config import BiPVLConfig
 from napari_medvlseg.core.models.bipvlseg.network import BiPVLSeg
@@ -238,6 +239,9 @@ def test_the_command_trains_on_volumes(
     said = capsys.readouterr().out
     assert "DSC Anterior hippocampus" in said
     assert "bundle written to" in said
+    card = model_card(str(tmp_path / "run" / "hippocampus-3d"))
+    assert card.volume is not None
+    assert card.volume.patch == (32, 16, 16)
     assert main([*train, "--side-weight", "2"]) == 2
     assert "--side-weight means nothing to --preset hippocampus-3d" in _err(capsys)
     assert main([*train, "--vision", "resnet"]) == 2
