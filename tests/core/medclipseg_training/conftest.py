@@ -91,9 +91,7 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(
-    squares: Path, tiny_shapes: None, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def finished(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a finished run of `tiny()`."""
     output = tmp_path_factory.mktemp("run")
     records = list(train_medclipseg_steps([squares], output, tiny()))
