@@ -32,8 +32,8 @@ class OpenClipVision(VisionTransformer):  # type: ignore[misc]  # open_clip has 
 
     def __init__(self, shape: VisionShape) -> None:
         super().__init__(
-            shape.image_size,
-            shape.patch_size,
+            shape.image[-1],
+            shape.patch[-1],
             shape.width,
             shape.layers,
             shape.heads,
