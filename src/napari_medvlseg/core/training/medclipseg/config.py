@@ -188,7 +188,7 @@ BACKBONES = {
     "small": MedCLIPSegTrainConfig(
         backbone="small",
         augmentation="full",
-        epochs=45,
+        epochs=36,
         learning_rate=6e-4,
         warmup=0.05,
         clip_norm=1.0,
