@@ -75,7 +75,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (segment(f"{LONG}.png"), "cannot look"),
         (segment("a\0.png"), "cannot look"),
         (segment("~nobody-of-that-name/a.png"), "cannot look"),
-        (segment("a.png", "--output", "a.png"), "a.png: cannot write here"),
+        (segment("a.png", "--output", "a.png"), "a_labels.png: exists"),
         (segment("a.png", "--output", "file/o"), "file/o: cannot write here"),
         (segment("a.png", "--output", ""), "expected a path, got an empty one"),
         (segment("a.png", "--output", LONG), "expected a path that can be used"),
