@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_medvlseg.core.training.bundling import card_opening
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -36,16 +38,7 @@ def card_markdown(config: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
     """
     names = ", ".join(concept["name"] for concept in config["concepts"])
     lines = [
-        f"# {config['model_id']}",
-        "",
-        config["summary"],
-        "",
-        f"**{config['intended_use']}**",
-        "",
-        f"Licence of the weights: {config['licence']}.",
-        "",
-        "## What it is",
-        "",
+        *card_opening(config),
         "An EfficientNet-Lite0 pyramid (ImageNet weights, fine-tuned) and frozen",
         "MiniLM-L6 word vectors, fused both ways at the strides 32, 16 and 8 by",
         "probabilistic cross-attentions, after MedCLIPSeg and BiPVL-Seg.",

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_medvlseg.core.training.bundling import card_opening
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -47,16 +49,7 @@ def card_markdown(config: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
     source = SOURCES.get(Path(str(training.get("sheet", ""))).stem, UNKNOWN)
     return "\n".join(
         [
-            f"# {config['model_id']}",
-            "",
-            config["summary"],
-            "",
-            f"**{config['intended_use']}**",
-            "",
-            f"Licence of the weights: {config['licence']}.",
-            "",
-            "## What it is",
-            "",
+            *card_opening(config),
             f"BiPVL-Seg: {network['vision']} and {network['text']}, fused both ways,",
             f"{config['parameters'] / 1e6:.1f} million parameters in the bundle.",
             f"Windows of {sides} voxels along R, A and S, "

@@ -27,18 +27,17 @@ from napari_medvlseg.core.models.build_volumes import TOKENIZER_FILES
 from napari_medvlseg.core.palette import class_colors
 from napari_medvlseg.core.training.bipvlseg.card import card_markdown, modality_of
 from napari_medvlseg.core.training.bipvlseg.start import NETWORK, WEIGHTS
+from napari_medvlseg.core.training.bundling import INTENDED_USE, half
 from napari_medvlseg.core.volume_spec import VolumeSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torch import Tensor
 
 CLASSES = "classes.json"
 SETTINGS = "config.json"
 OVERLAP = 0.4
 """Of windows: two of 160 voxels span the 256 of a short-axis heart, three with 0.5."""
-INTENDED_USE = "Research use only; not a medical device, not for diagnosis."
 LICENCE = "Research use only (LICENSE-WEIGHTS)"
 
 
@@ -93,7 +92,7 @@ def export_volume_bundle(
     }
     write_bundle(
         folder,
-        weights=save(_half(state)),
+        weights=save(half(state)),
         config=config,
         card=card_markdown(config, measured),
         figures=measured,
@@ -171,11 +170,3 @@ def _tokenizer(name: str) -> dict[str, bytes]:
     folder = find_text_folder(name)
     there = [file for file in TOKENIZER_FILES if (folder / file).is_file()]
     return {file: (folder / file).read_bytes() for file in there[:1]}
-
-
-def _half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return half precision; counters stay."""
-    return {
-        name: (value.half() if value.is_floating_point() else value).contiguous()
-        for name, value in state.items()
-    }

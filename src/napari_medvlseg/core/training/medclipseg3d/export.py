@@ -21,7 +21,7 @@ from napari_medvlseg.core.training.bipvlseg.export import (
     text_encoder_facts,
 )
 from napari_medvlseg.core.training.bipvlseg.start import NETWORK, WEIGHTS
-from napari_medvlseg.core.training.bundling import half
+from napari_medvlseg.core.training.bundling import card_opening, half
 from napari_medvlseg.core.volume_spec import VolumeSpec
 
 if TYPE_CHECKING:
@@ -110,16 +110,7 @@ def _card(config: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
     start = "M3D-CLIP's" if training["towers"] else "random"
     return "\n".join(
         [
-            f"# {config['model_id']}",
-            "",
-            config["summary"],
-            "",
-            f"**{config['intended_use']}**",
-            "",
-            f"Licence of the weights: {config['licence']}.",
-            "",
-            "## What it is",
-            "",
+            *card_opening(config),
             f"MedCLIPSeg on volumes; its image tower began with {start} weights.",
             f"{config['parameters'] / 1e6:.1f} million parameters in the bundle, which",
             f"reads prompts with {training['text']}. Windows of {sides} voxels.",
