@@ -59,6 +59,15 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
         torch.testing.assert_close(value, resumed[name], msg=name)
 
 
+def test_other_processes_prepare_the_same_patches(
+    tiny_volumes: Path, finished: Path, tmp_path: Path
+) -> None:
+    list(train_volume_steps(tiny_volumes, tmp_path, replace(TINY, workers=1)))
+    prepared = _weights(tmp_path)
+    for name, value in _weights(finished).items():
+        assert torch.equal(value, prepared[name]), name
+
+
 def test_a_finished_run_has_nothing_to_do_and_no_other_goes_on_from_it(
     tiny_volumes: Path, finished: Path
 ) -> None:

@@ -58,6 +58,8 @@ class VolumeTrainConfig:
     """CPU threads; 0 is torch's own choice."""
     device: str = "cpu"
     """Where to train: auto, cpu, cuda or mps."""
+    workers: int = 0
+    """Processes that prepare the steps to come; 0 is this one."""
 
     def __post_init__(self) -> None:
         check_choice("precision", self.precision, ("bfloat16", "float32"))

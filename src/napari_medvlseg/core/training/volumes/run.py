@@ -16,17 +16,13 @@ from torch import Tensor, nn
 
 from napari_medvlseg.core.errors import DatasetError
 from napari_medvlseg.core.predictor import choose_device
-from napari_medvlseg.core.training.bipvlseg.data import (
-    Volume,
-    augmentation,
-    patch_of,
-    prepare,
-)
+from napari_medvlseg.core.training.bipvlseg.data import Volume, prepare
 from napari_medvlseg.core.training.bipvlseg.processes import Processes
 from napari_medvlseg.core.training.bipvlseg.start import WEIGHTS
 from napari_medvlseg.core.training.loop import TrainingLoop
 from napari_medvlseg.core.training.noise import SampleNoise
 from napari_medvlseg.core.training.plans import step_seed
+from napari_medvlseg.core.training.volumes.patches import StepPatches
 from napari_medvlseg.core.volume_sets import volume_cases
 
 if TYPE_CHECKING:
@@ -98,8 +94,8 @@ class VolumeRun(TrainingLoop):
         )
         network = self.objective.network
         self.average: Any = copy.deepcopy(network) if config.average_decay else network
-        self.transform = augmentation(config)
-        self.steps_per_epoch = max(1, len(self.train) // config.batch_size)
+        self.patches = StepPatches(self.train, config, self.rows)
+        self.steps_per_epoch = self.patches.steps_per_epoch
         self.total_steps = self.steps_per_epoch * config.epochs
         self.optimizer = torch.optim.AdamW(
             [p for p in self.objective.parameters() if p.requires_grad],
@@ -131,13 +127,18 @@ class VolumeRun(TrainingLoop):
         due = epoch % self.config.validate_every == 0 or epoch == self.config.epochs
         return self.scores() if self.validation and due else None
 
-    def one_step(self, epoch: int) -> float:
+    def steps(self) -> Iterator[Record]:
+        """Train to the end, saving on the way."""
+        self.prepared = self.patches.prepared(range(self.step, self.total_steps))
+        return super().steps()
+
+    def one_step(self, epoch: int) -> float:  # noqa: ARG002 - the patches know it
         """Take one step of the optimiser and return the loss over all processes."""
         for group in self.optimizer.param_groups:
             group["lr"] = cosine_rate(self.config, self.step, self.total_steps)
-        image, label, noise = self._batch(epoch)
+        image, label = (part.to(self.device) for part in next(self.prepared))
         self.parallel.train()
-        loss = self.parallel(image, label, noise, self._precision())
+        loss = self.parallel(image, label, self._noise(), self._precision())
         self.optimizer.zero_grad()
         loss.backward()
         learning = [p for g in self.optimizer.param_groups for p in g["params"]]
@@ -147,28 +148,14 @@ class VolumeRun(TrainingLoop):
         self._update_average()
         return self.processes.mean(loss.detach())
 
-    def _batch(self, epoch: int) -> tuple[Tensor, Tensor, SampleNoise]:
-        """Return this process's patches of a step, and a generator for each."""
-        order = torch.randperm(
-            len(self.train),
-            generator=torch.Generator().manual_seed(
-                step_seed(self.config.seed, epoch, "order")
-            ),
-        )
-        first = self.step % self.steps_per_epoch * self.config.batch_size
-        patches, generators = [], []
+    def _noise(self) -> SampleNoise:
+        """Return a generator for each of this process's patches of a step."""
+        generators = []
         for row in self.rows:
             key = self.step * self.config.batch_size + row
-            seed = step_seed(self.config.seed, key, "patch")
-            volume = self.train[int(order[(first + row) % len(order)])]
-            patches.append(
-                patch_of(volume, self.transform, seed, self.config.label_regions)
-            )
-            noise_seed = step_seed(self.config.seed, key, "noise")
-            generators.append(torch.Generator(self.device).manual_seed(noise_seed))
-        images, labels = (torch.stack(parts) for parts in zip(*patches, strict=True))
-        noise = SampleNoise(tuple(generators))
-        return images.to(self.device), labels.to(self.device), noise
+            seed = step_seed(self.config.seed, key, "noise")
+            generators.append(torch.Generator(self.device).manual_seed(seed))
+        return SampleNoise(tuple(generators))
 
     def _precision(self) -> torch.dtype:
         """Return the precision of forward passes."""
