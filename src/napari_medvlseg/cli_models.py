@@ -162,7 +162,9 @@ def run_bench(options: argparse.Namespace) -> int:
     image = bench_image() if options.image is None else read(options.image)
     result = None
     with progress("", None) as move:
-        for stage in bench_steps(options.model, image, config, options.repeats):
+        for stage in bench_steps(
+            options.model, image, config, options.repeats, options.prompt
+        ):
             move(stage.done, stage.total, stage.what)
             result = stage.result
     if result is None:
@@ -187,16 +189,24 @@ def _bench_title(result: BenchResult) -> str:
 def _bench_rows(result: BenchResult) -> list[tuple[str, str]]:
     """Return the table of a benchmark."""
     peak = result.peak_bytes
-    number = result.num_samples
+    number, precision = result.num_samples, result.precision
+    adaptive = f"adaptive to {result.tolerance:g}"
+    agrees = f"{result.adaptive_dsc:.4f} (mask: {result.foreground:.1%} of the picture)"
     return [
         ("load the model", f"{result.load_s:.2f} s"),
         ("preview (1 sample)", f"{result.preview_s:.3f} s"),
-        (f"{number} samples", f"{result.samples_s:.2f} s"),
+        (f"{number} samples in {precision}", f"{result.samples_s:.2f} s"),
         (f"{number} samples, second prompt", f"{result.second_prompt_s:.2f} s"),
-        (f"{number} passes one by one in float32", f"{result.naive_s:.2f} s"),
-        ("times faster than one by one", f"{result.speedup:.1f}"),
+        (f"{number} samples in float32", f"{result.float32_s:.2f} s"),
+        (f"{adaptive}, in {precision}", f"{result.adaptive_s:.2f} s"),
+        (f"{adaptive}, samples drawn", f"{result.adaptive_drawn:g} of {number}"),
+        (f"{adaptive}, DSC to the mask of {number}", agrees),
+        (f"{number + 1} passes one by one in float32", f"{result.naive_s:.2f} s"),
+        (f"times faster in {precision}", f"{result.speedup:.2f}"),
+        ("times faster in float32", f"{result.speedup_float32:.2f}"),
+        ("times faster when adaptive", f"{result.speedup_adaptive:.2f}"),
         ("largest difference in float32", f"{result.difference_float32:.1e}"),
-        (f"largest difference in {result.precision}", f"{result.difference:.4f}"),
+        (f"largest difference in {precision}", f"{result.difference:.4f}"),
         ("peak memory", "not told" if peak is None else f"{peak / 1e9:.2f} GB"),
     ]
 
