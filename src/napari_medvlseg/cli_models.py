@@ -121,14 +121,23 @@ def run_export(options: argparse.Namespace) -> int:
 
 
 def _export_volumes(run: Path, options: argparse.Namespace) -> int:
-    """Make a bundle of a finished run of BiPVL-Seg."""
+    """Make a bundle of a finished run on volumes."""
+    from napari_medvlseg.core.json_file import read_object
     from napari_medvlseg.core.training.bipvlseg.export import export_volume_bundle
+    from napari_medvlseg.core.training.medclipseg3d.export import (
+        export_medclip_volume_bundle,
+    )
 
     if options.blend:
         msg = f"{run}: --blend averages models of pictures only"
         raise UsageError(msg)
     figures = _read_figures(options.figures) if options.figures else None
-    export_volume_bundle(run, options.output, figures)
+    told = read_object(
+        run / "network.json", "the network of a finished run", CheckpointError
+    )
+    is_medclip = told.get("architecture") == "medclipseg"
+    export = export_medclip_volume_bundle if is_medclip else export_volume_bundle
+    export(run, options.output, figures)
     say(f"bundle written to {options.output}; use it with --model {options.output}")
     return 0
 
