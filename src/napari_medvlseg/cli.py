@@ -194,7 +194,8 @@ def _segment(commands: argparse._SubParsersAction[_Parser]) -> None:
         required=True,
         metavar="TEXT",
         help="What to look for, in English; may be repeated. Of a 3D model: names of "
-        "its classes with commas between them, or all",
+        "its classes with commas between them, or all; MedCLIPSeg on volumes takes "
+        "sentences, too, with semicolons",
     )
     _model_flag(parser)
     parser.add_argument(

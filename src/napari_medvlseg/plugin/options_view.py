@@ -263,7 +263,7 @@ class OptionsView(QWidget):
         row = grid.rowCount()
         grid.addWidget(samples_label, row, 0)
         grid.addLayout(samples, row, 1)
-        grid.addWidget(self.stopping, row + 1, 1)
+        grid.addWidget(self.stopping, row + 1, 0, 1, 2)
         grid.addWidget(QLabel("Extent", self), row + 2, 0)
         grid.addLayout(extent, row + 2, 1)
         grid.addWidget(self.colours, row + 3, 1)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 LEAST = 0.001
 MOST = 0.5
+WIDTH = NUMBER_WIDTH + 12
+"""Of a number with three digits behind the point, in pixels."""
 
 
 class StoppingView(QWidget):
@@ -23,7 +25,7 @@ class StoppingView(QWidget):
         super().__init__(parent)
         self._settings = settings
         self.wanted = named(
-            QCheckBox("S&kip the rest once sure to ±", self),
+            QCheckBox("Sto&p once sure to ±", self),
             "Stop sampling early",
             "Draw fewer samples where more would hardly change the answer: stop once "
             "the mean probability is known this well. Quicker; the result says how "
@@ -34,13 +36,13 @@ class StoppingView(QWidget):
             "Tolerance of stopping early",
             "Standard error of the mean probability at which to stop, on average over "
             f"the pixels that are unclear. {ADAPTIVE_TOLERANCE:g} keeps the mask all "
-            "but the same (DSC at least 0.995 on pictures that the bundled model "
-            "knows); larger is quicker and rougher",
+            "but the same (DSC 0.995 or more with the bundled model); larger is "
+            "quicker and rougher",
         )
         self.tolerance.setDecimals(3)
         self.tolerance.setSingleStep(0.005)
         self.tolerance.setRange(LEAST, MOST)
-        self.tolerance.setFixedWidth(NUMBER_WIDTH)
+        self.tolerance.setFixedWidth(WIDTH)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.wanted, 1)
