@@ -31,7 +31,7 @@ def test_a_benchmark_tells_times_agreement_and_memory(
     monkeypatch.setattr(time, "perf_counter", time.process_time)
     pixels = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
     image = Image(pixels, rgb=True)
-    config = SegmentConfig(num_samples=7, device="cpu", tolerance=1.0)
+    config = SegmentConfig(num_samples=6, device="cpu", tolerance=1.0, batch_size=1)
     stages = list(bench_steps("compact", image, config, repeats=1))
     assert [stage.done for stage in stages] == list(range(stages[-1].total + 1))
     assert all(stage.result is None for stage in stages[:-1])
@@ -39,7 +39,7 @@ def test_a_benchmark_tells_times_agreement_and_memory(
     assert result is not None
     assert (result.model, result.num_samples, result.shape) == (
         "compact",
-        7,
+        6,
         (48, 64, 3),
     )
     assert 0 < result.preview_s < result.naive_s

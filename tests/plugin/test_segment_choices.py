@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from napari_medvlseg.core.bundle import ModelCard
     from napari_medvlseg.plugin.segment_widget import SegmentWidget
 
-UNCERTAINTIES = ("predictive_entropy", "expected_entropy", "mutual_information")
-
 
 @pytest.mark.usefixtures("viewer_with_disc")
 def test_the_choices_are_there_in_the_next_session(
@@ -176,7 +174,10 @@ def test_the_result_says_how_many_samples_were_drawn(
     found = Segmentation(
         prompts=("polyp",),
         labels=np.zeros((2, 2), np.uint8),
-        **dict.fromkeys(("probability", *UNCERTAINTIES), empty),
+        probability=empty,
+        predictive_entropy=empty,
+        expected_entropy=empty,
+        mutual_information=empty,
         affine=np.eye(4),
         threshold=0.5,
         min_foreground=0.0,

@@ -7,7 +7,8 @@ sentence must name one of them.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from napari_medvlseg.core.class_prompts import (
     EVERYTHING,
@@ -37,7 +38,8 @@ PLAIN = frozenset(
 """Words that say nothing of what is meant."""
 
 
-class _Mention(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Mention:
     """A class that a part of a prompt names."""
 
     index: int
@@ -134,7 +136,8 @@ def _mention(
     PromptError
         If it names two.
     """
-    sentence, hints = " ".join(part.split()), ()
+    sentence = " ".join(part.split())
+    hints: tuple[str, ...] = ()
     if forgiving and not _named(sentence, names):
         sentence, hints = _put_right(sentence, names)
     for index, name in enumerate(names):
@@ -150,7 +153,7 @@ def _mention(
         raise PromptError(msg)
     if not named:
         return None
-    (index,) = named
+    index = named[0]
     strangers = _strangers(sentence, words_of(names[index]), picture)
     if strangers:
         told = ", ".join(repr(word) for word in strangers)
