@@ -88,6 +88,9 @@ def run_show(options: argparse.Namespace) -> int:
         tell(f"incomplete: {card.lack}")
     say(card_text(options.model).rstrip())
     say(f"\nFolder: {card.path}\nSHA-256 of the weights: {card.sha256}\n")
+    if not card.concepts:
+        say("What it was taught, its owner knows: ask for that, in the same words.")
+        return 0
     say("Prompts that work well:")
     for concept in card.concepts:
         say(f"  {concept.example}")

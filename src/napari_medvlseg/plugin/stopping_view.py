@@ -36,7 +36,7 @@ class StoppingView(QWidget):
             "Tolerance of stopping early",
             "Standard error of the mean probability at which to stop, on average over "
             f"the pixels that are unclear. {ADAPTIVE_TOLERANCE:g} keeps the mask all "
-            "but the same (DSC 0.995 or more with the bundled model); larger is "
+            "but the same (DSC 0.999 with the bundled model, on average); larger is "
             "quicker and rougher",
         )
         self.tolerance.setDecimals(3)
