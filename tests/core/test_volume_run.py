@@ -11,6 +11,7 @@ import torch
 from monai.inferers.utils import sliding_window_inference
 from scipy.special import softmax
 
+from napari_medvlseg.core.class_texts import ClassSheet, ClassText
 from napari_medvlseg.core.config import SegmentConfig
 from napari_medvlseg.core.errors import (
     ImageError,
@@ -184,6 +185,12 @@ def test_a_sentence_is_a_question_and_several_give_a_multi_label_map() -> None:
     assert "not taught 'left'" in strange.provenance["hints"][0]
     with pytest.raises(PromptError, match="got 'kidney'"):
         segment(image, "bright blob; kidney", predictor)
+    sheet = ClassSheet((ClassText(title="The bright blob"), ClassText(title="Liver")))
+    texts = class_sheet_text(sheet)
+    reworded = segment(image, "all", predictor, num_samples=1, class_texts=texts)
+    assert network.texts == ("The bright blob", "Liver")
+    (hint,) = reworded.provenance["hints"]
+    assert "'Dark blob' was asked for as 'Liver'" in hint
 
 
 @pytest.mark.parametrize("affine", [np.diag([-1.0, 2.0, 3.0, 1.0]), np.eye(4)])

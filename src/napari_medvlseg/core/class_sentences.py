@@ -115,7 +115,7 @@ def _read(
     pieces = [piece.strip() for piece in part.split(",") if piece.strip()]
     read = [_mention(piece, names, picture, forgiving=forgiving) for piece in pieces]
     for piece, mention in zip(pieces, read, strict=True):
-        if mention is None and _strangers(piece, (), picture):
+        if mention is None and untaught_words(piece, "", picture):
             raise PromptError(unknown_name(piece, names))
     mentions = [mention for mention in read if mention is not None]
     if not mentions:
@@ -154,7 +154,7 @@ def _mention(
     if not named:
         return None
     index = named[0]
-    strangers = _strangers(sentence, words_of(names[index]), picture)
+    strangers = untaught_words(sentence, names[index], picture)
     if strangers:
         told = ", ".join(repr(word) for word in strangers)
         hint = (
@@ -194,7 +194,7 @@ def _put_right(text: str, names: Sequence[str]) -> tuple[str, tuple[str, ...]]:
     return text, ()
 
 
-def _strangers(text: str, name: Sequence[str], picture: str) -> list[str]:
+def untaught_words(text: str, name: str, picture: str) -> list[str]:
     """Return the words that are neither of the name nor of how one asks for it."""
-    known = PLAIN | set(name) | set(words_of(picture))
+    known = PLAIN | set(words_of(name)) | set(words_of(picture))
     return [word for word in dict.fromkeys(words_of(text)) if word not in known]

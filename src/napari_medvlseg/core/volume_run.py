@@ -15,7 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from napari_medvlseg.core.class_sentences import choose_asked, colors_of
+from napari_medvlseg.core.class_sentences import (
+    choose_asked,
+    colors_of,
+    untaught_words,
+)
 from napari_medvlseg.core.errors import ImageError, PromptError
 from napari_medvlseg.core.io.class_sheet import parse_class_sheet, read_class_sheet
 from napari_medvlseg.core.postprocess import to_labels
@@ -245,7 +249,7 @@ class VolumeRun:
 
     def _hints(self) -> list[str]:
         """Say what the user may want to know."""
-        hints = list(self.choice.hints)
+        hints = [*self.choice.hints, *self._reworded()]
         if self.spec.spacing_mm and self.image.units != "mm":
             hints.append(NO_SPACING)
         if self.config.intensity != "auto" or self.config.smooth_slices:
@@ -253,6 +257,20 @@ class VolumeRun:
                 "a 3D model has grey values of its own and needs no smoothing across "
                 "slices; what was chosen of these had no effect"
             )
+        return hints
+
+    def _reworded(self) -> list[str]:
+        """Say which words of the user's own texts a network that reads them lacks."""
+        hints = []
+        for index in dict.fromkeys(self.choice.indices if self.spec.asks else ()):
+            title, own = self.sheet.names[index], self.spec.names[index]
+            words = untaught_words(title, own, self.spec.picture)
+            if title != own and words:
+                told = ", ".join(repr(word) for word in words)
+                hints.append(
+                    f"{own!r} was asked for as {title!r}, but this model was not "
+                    f"taught {told}: do not rely on the answer"
+                )
         return hints
 
     def _provenance(self) -> Mapping[str, Any]:
