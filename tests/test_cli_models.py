@@ -82,7 +82,9 @@ def test_a_checkpoint_is_imported_verified_exported_and_removed(
     assert _models("remove", "a") == 0
     assert _models("import", "stick/a.zip") == 0
     assert _models("show", "a") == 0
-    assert "UniMedCLIP" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "UniMedCLIP" in shown
+    assert "its owner knows: ask for that" in shown  # it names nothing
     weights = tmp_path / "cache" / "models" / "a" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     assert _models("verify") == 2

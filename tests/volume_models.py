@@ -76,6 +76,8 @@ class GreyNetwork:
         steep = 8 * (seen - 0.5).expand(draws, -1, -1, -1, -1)
         shift = self.noise * noise((draws, 1, 1, 1)).reshape(-1, 1, 1, 1, 1)
         classes = [steep + shift, -steep + shift]
+        if not self.exclusive:  # a channel a question
+            classes = [classes["dark" in text.lower()] for text in self.texts]
         first = [torch.full_like(steep, 1.0)] if self.exclusive else []
         return torch.cat([*first, *classes], dim=1)
 

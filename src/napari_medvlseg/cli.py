@@ -194,7 +194,8 @@ def _segment(commands: argparse._SubParsersAction[_Parser]) -> None:
         required=True,
         metavar="TEXT",
         help="What to look for, in English; may be repeated. Of a 3D model: names of "
-        "its classes with commas between them, or all",
+        "its classes with commas between them, or all; MedCLIPSeg on volumes takes "
+        "sentences, too, with semicolons",
     )
     _model_flag(parser)
     parser.add_argument(
@@ -351,8 +352,9 @@ def _bench(commands: argparse._SubParsersAction[_Parser]) -> None:
         "bench",
         "cli_models:run_bench",
         "Measure speed, memory and agreement on one picture. The times are those of "
-        "loading, a preview, all samples, a second prompt, and the same network called "
-        "as often one by one in float32, with which the results must agree.",
+        "loading, a preview, all samples, a second prompt, adaptive sampling, and the "
+        "same network called one by one in float32 as the authors do (31 complete "
+        "passes for 30 samples), with which the results must agree.",
         ["medvlseg bench", "medvlseg bench picture.png --samples 10 --json"],
     )
     parser.add_argument(
@@ -363,6 +365,12 @@ def _bench(commands: argparse._SubParsersAction[_Parser]) -> None:
         help="[a 512 x 512 RGB picture that scikit-image ships]",
     )
     _model_flag(parser)
+    parser.add_argument(
+        "--prompt",
+        default="",
+        metavar="TEXT",
+        help="What to look for [an example of the model's card]",
+    )
     parser.add_argument(
         "--repeats", type=int, default=3, metavar="N", help="Of each time [3]"
     )

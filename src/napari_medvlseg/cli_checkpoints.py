@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_medvlseg.cli_options import UsageError
 from napari_medvlseg.cli_terminal import complain, progress, say, tell
 from napari_medvlseg.core.errors import MedVLSegError
 
@@ -19,27 +18,24 @@ MEGABYTE = 1_000_000
 
 def run_import(options: argparse.Namespace) -> int:
     """Install a checkpoint or a bundle."""
-    from napari_medvlseg.core.checkpoints.store import holds_bundle, install_bundle
+    from napari_medvlseg.core.checkpoints.importing import (  # brings torch
+        ImportOptions,
+        import_model,
+    )
 
-    if not options.file.exists():
-        msg = f"{options.file}: expected a checkpoint or a bundle, found none"
-        raise UsageError(msg)
-    if not holds_bundle(options.file):
-        return _import_checkpoint(options)
-    if options.tokenizer is not None:
-        msg = "--tokenizer belongs to a .pth checkpoint, a bundle has its own"
-        raise UsageError(msg)
-    place = None
-    with progress("copying (MB)", None) as move:
-        for step in install_bundle(
-            options.file, options.name, overwrite=options.overwrite
-        ):
-            _move(move, step.done, step.total, "copying (MB)")
-            place = step.path
-    if place is not None:
-        from napari_medvlseg.core.bundle import read_card
-
-        _say_installed(read_card(place))
+    how = ImportOptions(
+        name=options.name, tokenizer=options.tokenizer, overwrite=options.overwrite
+    )
+    card: ModelCard | None = None
+    unexpected: tuple[str, ...] = ()
+    with progress("writing (MB)", None) as move:
+        for step in import_model(options.file, how):
+            _move(move, step.done, step.total, "writing (MB)")
+            card, unexpected = step.card, step.unexpected
+    for key in unexpected:
+        tell(f"left out: {key} (unexpected)")
+    if card is not None:
+        _say_installed(card)
     return 0
 
 
@@ -80,29 +76,6 @@ def run_verify(options: argparse.Namespace) -> int:
             damaged += 1
             complain(str(error))
     return 2 if damaged else 0
-
-
-def _import_checkpoint(options: argparse.Namespace) -> int:
-    """Install an authors' checkpoint."""
-    from napari_medvlseg.core.checkpoints.importing import (  # brings torch
-        ImportOptions,
-        import_checkpoint,
-    )
-
-    how = ImportOptions(
-        name=options.name, tokenizer=options.tokenizer, overwrite=options.overwrite
-    )
-    card: ModelCard | None = None
-    unexpected: tuple[str, ...] = ()
-    with progress("writing (MB)", None) as move:
-        for step in import_checkpoint(options.file, how):
-            _move(move, step.done, step.total, "writing (MB)")
-            card, unexpected = step.card, step.unexpected
-    for key in unexpected:
-        tell(f"left out: {key} (unexpected)")
-    if card is not None:
-        _say_installed(card)
-    return 0
 
 
 def _move(

@@ -88,6 +88,9 @@ def run_show(options: argparse.Namespace) -> int:
         tell(f"incomplete: {card.lack}")
     say(card_text(options.model).rstrip())
     say(f"\nFolder: {card.path}\nSHA-256 of the weights: {card.sha256}\n")
+    if not card.concepts:
+        say("What it was taught, its owner knows: ask for that, in the same words.")
+        return 0
     say("Prompts that work well:")
     for concept in card.concepts:
         say(f"  {concept.example}")
@@ -121,14 +124,23 @@ def run_export(options: argparse.Namespace) -> int:
 
 
 def _export_volumes(run: Path, options: argparse.Namespace) -> int:
-    """Make a bundle of a finished run of BiPVL-Seg."""
+    """Make a bundle of a finished run on volumes."""
+    from napari_medvlseg.core.json_file import read_object
     from napari_medvlseg.core.training.bipvlseg.export import export_volume_bundle
+    from napari_medvlseg.core.training.medclipseg3d.export import (
+        export_medclip_volume_bundle,
+    )
 
     if options.blend:
         msg = f"{run}: --blend averages models of pictures only"
         raise UsageError(msg)
     figures = _read_figures(options.figures) if options.figures else None
-    export_volume_bundle(run, options.output, figures)
+    told = read_object(
+        run / "network.json", "the network of a finished run", CheckpointError
+    )
+    is_medclip = told.get("architecture") == "medclipseg"
+    export = export_medclip_volume_bundle if is_medclip else export_volume_bundle
+    export(run, options.output, figures)
     say(f"bundle written to {options.output}; use it with --model {options.output}")
     return 0
 
@@ -162,7 +174,9 @@ def run_bench(options: argparse.Namespace) -> int:
     image = bench_image() if options.image is None else read(options.image)
     result = None
     with progress("", None) as move:
-        for stage in bench_steps(options.model, image, config, options.repeats):
+        for stage in bench_steps(
+            options.model, image, config, options.repeats, options.prompt
+        ):
             move(stage.done, stage.total, stage.what)
             result = stage.result
     if result is None:
@@ -187,16 +201,24 @@ def _bench_title(result: BenchResult) -> str:
 def _bench_rows(result: BenchResult) -> list[tuple[str, str]]:
     """Return the table of a benchmark."""
     peak = result.peak_bytes
-    number = result.num_samples
+    number, precision = result.num_samples, result.precision
+    adaptive = f"adaptive to {result.tolerance:g}"
+    agrees = f"{result.adaptive_dsc:.4f} (mask: {result.foreground:.1%} of the picture)"
     return [
         ("load the model", f"{result.load_s:.2f} s"),
         ("preview (1 sample)", f"{result.preview_s:.3f} s"),
-        (f"{number} samples", f"{result.samples_s:.2f} s"),
+        (f"{number} samples in {precision}", f"{result.samples_s:.2f} s"),
         (f"{number} samples, second prompt", f"{result.second_prompt_s:.2f} s"),
-        (f"{number} passes one by one in float32", f"{result.naive_s:.2f} s"),
-        ("times faster than one by one", f"{result.speedup:.1f}"),
+        (f"{number} samples in float32", f"{result.float32_s:.2f} s"),
+        (f"{adaptive}, in {precision}", f"{result.adaptive_s:.2f} s"),
+        (f"{adaptive}, samples drawn", f"{result.adaptive_drawn:g} of {number}"),
+        (f"{adaptive}, DSC to the mask of {number}", agrees),
+        (f"{number + 1} passes one by one in float32", f"{result.naive_s:.2f} s"),
+        (f"times faster in {precision}", f"{result.speedup:.2f}"),
+        ("times faster in float32", f"{result.speedup_float32:.2f}"),
+        ("times faster when adaptive", f"{result.speedup_adaptive:.2f}"),
         ("largest difference in float32", f"{result.difference_float32:.1e}"),
-        (f"largest difference in {result.precision}", f"{result.difference:.4f}"),
+        (f"largest difference in {precision}", f"{result.difference:.4f}"),
         ("peak memory", "not told" if peak is None else f"{peak / 1e9:.2f} GB"),
     ]
 

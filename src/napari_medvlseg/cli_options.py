@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_medvlseg.core.backbones.tower_shapes import VARIANTS
 from napari_medvlseg.core.config import (
+    ADAPTIVE_TOLERANCE,
     DEVICES,
     FORMATS,
     NOISE_FORMS,
@@ -95,6 +96,16 @@ def add_flags(
             default=argparse.SUPPRESS,
             metavar=None if field.name in CHOICES else _metavar_of(default),
             help=f"{help_text} [{_shown(default)}]",
+        )
+    if config is SegmentConfig:
+        group.add_argument(
+            "--adaptive",
+            dest="tolerance",
+            action="store_const",
+            const=ADAPTIVE_TOLERANCE,
+            default=argparse.SUPPRESS,
+            help=f"Draw only as many samples as are needed: --tolerance "
+            f"{ADAPTIVE_TOLERANCE:g}.",
         )
 
 

@@ -154,9 +154,6 @@ def _say_where(output: Path, config: BiPVLTrainConfig | MedCLIPVolumeConfig) -> 
         from napari_medvlseg.core.training.medclipseg3d.export import BUNDLE
 
         bundle = output / BUNDLE
-        if not config.bundles:
-            say(f"weights written to {output}")
-            return
     say(f"bundle written to {bundle}; use it with --model {bundle}")
 
 

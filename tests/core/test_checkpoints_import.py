@@ -14,7 +14,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from napari_medvlseg.core.bundle import WEIGHTS, list_models, model_card, verify
+from napari_medvlseg.core.bundle import (
+    WEIGHTS,
+    card_text,
+    list_models,
+    model_card,
+    verify,
+)
 from napari_medvlseg.core.checkpoints import weights
 from napari_medvlseg.core.checkpoints.importing import (
     Advance,
@@ -23,6 +29,7 @@ from napari_medvlseg.core.checkpoints.importing import (
 )
 from napari_medvlseg.core.checkpoints.store import check_model
 from napari_medvlseg.core.errors import CheckpointError, OutputError
+from napari_medvlseg.core.models.medclipseg import MedCLIPSegConfig
 from napari_medvlseg.core.models.medclipseg_layout import VARIANTS, aliases
 from tests.small_checkpoint import (
     WORDS,
@@ -63,6 +70,9 @@ def test_a_checkpoint_of_each_variant_is_recognised_and_kept_to_the_bit(
     assert card.model_id == f"medclipseg-{variant}"
     assert card.network["architecture"] == "medclipseg"
     assert card.network["config"]["variant"] == variant
+    assert MedCLIPSegConfig.from_dict(card.network["config"]).compatible
+    assert card.network["config"]["compatible"] is True  # told, not left to a default
+    assert "(BGR)" in card_text(card.model_id)
     written = load_file(card.path / WEIGHTS)
     assert written.keys() == state.keys() - aliases(variant).keys()
     assert all(torch.equal(written[key], state[key]) for key in written)

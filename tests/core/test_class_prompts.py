@@ -18,13 +18,16 @@ NAMES = ("Spleen", "Right kidney", "Left kidney", "Liver")
         (["Left Kidney, the spleen"], (2, 0)),
         (["left kidney; liver", "left kidney"], (2, 3)),
         (["segment the liver in a CT image."], (3,)),
+        (["the liver in an abdominal CT; the spleen in the MRI"], (3, 0)),
         (["liver", "all"], (3, 0, 1, 2)),
     ],
 )
 def test_classes_are_named_one_by_one_together_or_all(
     prompts: list[str], indices: tuple[int, ...]
 ) -> None:
-    assert choose_classes(NAMES, prompts) == (indices, ())
+    found = choose_classes(NAMES, prompts)
+    assert (found.indices, found.hints) == (indices, ())
+    assert found.prompts == tuple(NAMES[index] for index in indices)
 
 
 def test_a_slip_of_the_pen_is_read_and_told() -> None:

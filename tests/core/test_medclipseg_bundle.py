@@ -11,6 +11,7 @@ from safetensors.torch import save
 
 from napari_medvlseg.cli import main
 from napari_medvlseg.core.baseline import naive_loop
+from napari_medvlseg.core.bench import bench_steps
 from napari_medvlseg.core.bundle import write_bundle
 from napari_medvlseg.core.config import SegmentConfig
 from napari_medvlseg.core.errors import CheckpointError, PromptError
@@ -97,6 +98,28 @@ def test_a_bundle_segments_as_the_plain_loop_does(
         SegmentConfig(num_samples=5, seed=3),
     )
     np.testing.assert_allclose(found.probability[0], probability, atol=1e-5)
+
+
+def test_a_bundle_that_names_nothing_is_measured(
+    bundle: Callable[..., Path],
+    picture: npt.NDArray[np.uint8],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As an imported one is; without the memory, which another process tells."""
+    monkeypatch.setattr("napari_medvlseg.core.bench._peak_bytes", lambda *_parts: None)
+    stages = bench_steps(
+        str(bundle()),
+        Image(picture, rgb=True),
+        SegmentConfig(num_samples=6, device="cpu", precision="float32"),
+        repeats=1,
+        prompt="a polyp",
+    )
+    result = list(stages)[-1].result
+    assert result is not None
+    assert (result.model, result.peak_bytes) == ("tiny-unimedclip", None)
+    assert result.difference_float32 < 1e-4
+    assert 5 <= result.adaptive_drawn <= 6
+    assert min(result.speedup, result.speedup_float32, result.speedup_adaptive) > 0
 
 
 def test_the_command_line_takes_the_folder_of_a_bundle(

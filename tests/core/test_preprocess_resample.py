@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import nibabel as nib
@@ -15,6 +16,7 @@ from napari_medvlseg.core.errors import GeometryError
 from napari_medvlseg.core.preprocess.resample import ModelGrid, on_grid, picture_size
 from napari_medvlseg.core.preprocess.slices import choose_slices
 from napari_medvlseg.core.types import Image
+from tests.volume_models import SPEC
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -92,6 +94,53 @@ def test_the_48_orders_become_one_and_come_back(number: int) -> None:
     np.testing.assert_array_equal(grid.to_model(native, nearest=True), voxels)
     np.testing.assert_array_equal(grid.to_model(native), voxels.astype(np.float32))
     np.testing.assert_array_equal(grid.to_native(voxels, nearest=True), native)
+
+
+@pytest.mark.parametrize("number", range(48))
+def test_any_order_of_axes_is_reached_and_undone_exactly(number: int) -> None:
+    """SPL: 48 orders of a file, and what nibabel makes of each."""
+    voxels = np.random.default_rng(0).integers(-999, 999, SHAPE).astype(np.int16)
+    native, affine = turned(voxels, oblique(), number)
+    spec = replace(SPEC, orientation="SPL", patch=SHAPE)
+    grid = ModelGrid.for_spec(volume(native, affine), spec)
+    codes = nib.orientations.aff2axcodes(grid.affine)
+    assert "".join(codes) == "SPL"
+    expected = voxels[::-1, ::-1].transpose(2, 1, 0)
+    np.testing.assert_array_equal(grid.to_model(native, nearest=True), expected)
+    np.testing.assert_array_equal(grid.to_native(expected, nearest=True), native)
+    floating = expected.astype(np.float32)
+    np.testing.assert_array_equal(grid.to_native(grid.to_model(native)), native)
+    np.testing.assert_array_equal(grid.to_model(native), floating)
+
+
+def test_a_spacing_follows_the_order_of_the_axes() -> None:
+    image = volume(np.zeros(SHAPE), oblique())
+    spec = replace(SPEC, spacing_mm=(1.0, 2.0, 4.0))
+    upright = ModelGrid.for_spec(image, spec)
+    np.testing.assert_array_equal(upright.affine, ModelGrid.of(image, (1, 2, 4)).affine)
+    other = ModelGrid.for_spec(image, replace(spec, orientation="SPL"))
+    assert other.shape == upright.shape[::-1]
+    unknown = replace(image, units="pixel")
+    assert ModelGrid.for_spec(unknown, spec).shape == SHAPE
+
+
+@pytest.mark.parametrize("number", range(0, 48, 7))
+def test_a_whole_volume_brought_to_a_size_keeps_its_corners_and_its_values(
+    number: int,
+) -> None:
+    """A ramp in the world stays that ramp inside, there and back."""
+    slope = np.array([0.3, -1.2, 2.0])
+    ramp = np.tensordot(slope, centres(oblique(), SHAPE), 1)
+    native, affine = turned(ramp, oblique(), number)
+    spec = replace(SPEC, orientation="SPL", resized=True, patch=(14, 30, 27))
+    grid = ModelGrid.for_spec(volume(native, affine), spec)
+    assert grid.shape == (14, 30, 27)
+    there = np.tensordot(slope, centres(grid.affine, grid.shape), 1)
+    inner = tuple(slice(3, -3) for _ in range(3))
+    np.testing.assert_allclose(grid.to_model(native)[inner], there[inner], atol=1e-4)
+    back = grid.to_native(there)
+    inner = tuple(slice(1, -1) for _ in range(3))
+    np.testing.assert_allclose(back[inner], np.asarray(native, float)[inner], atol=1e-4)
 
 
 @pytest.mark.parametrize("number", range(0, 48, 5))

@@ -11,6 +11,7 @@ import torch
 from monai.inferers.utils import sliding_window_inference
 from scipy.special import softmax
 
+from napari_medvlseg.core.class_texts import ClassSheet, ClassText
 from napari_medvlseg.core.config import SegmentConfig
 from napari_medvlseg.core.errors import (
     ImageError,
@@ -161,6 +162,65 @@ def test_overlapping_classes_are_questions_of_their_own() -> None:
     assert not found.exclusive
     assert found.overlap_fraction > 0
     assert found.predictive_entropy.shape == found.probability.shape
+
+
+def test_a_sentence_is_a_question_and_several_give_a_multi_label_map() -> None:
+    network = GreyNetwork(exclusive=False, noise=0.0)
+    predictor = grey_predictor(network, picture="brain MRI")
+    image = _volume(np.eye(4))
+    names = segment(image, "all", predictor, num_samples=1)
+    text = "the dark blob in a brain MRI; Bright blob in an MR image"
+    found = segment(image, text, predictor, num_samples=1)
+    assert network.texts == (
+        "the dark blob in a brain MRI",
+        "Bright blob in an MR image",
+    )
+    assert found.prompts == tuple(network.texts)
+    assert found.provenance["hints"] == []
+    np.testing.assert_array_equal(found.probability, names.probability[::-1])
+    both = found.probability.max(axis=0) > 0.5
+    expected = np.where(both, found.probability.argmax(axis=0) + 1, 0)
+    np.testing.assert_array_equal(found.labels, expected)
+    strange = segment(image, "the left dark blob", predictor, num_samples=1)
+    assert "not taught 'left'" in strange.provenance["hints"][0]
+    with pytest.raises(PromptError, match="got 'kidney'"):
+        segment(image, "bright blob; kidney", predictor)
+    sheet = ClassSheet((ClassText(title="The bright blob"), ClassText(title="Liver")))
+    texts = class_sheet_text(sheet)
+    reworded = segment(image, "all", predictor, num_samples=1, class_texts=texts)
+    assert network.texts == ("The bright blob", "Liver")
+    (hint,) = reworded.provenance["hints"]
+    assert "'Dark blob' was asked for as 'Liver'" in hint
+
+
+@pytest.mark.parametrize("affine", [np.diag([-1.0, 2.0, 3.0, 1.0]), np.eye(4)])
+def test_a_volume_is_resized_as_a_whole_in_the_order_of_the_training(
+    affine: Any,
+) -> None:
+    """Twice as fine along each axis: what comes back is the native grid's own."""
+    network = GreyNetwork(exclusive=False, noise=0.0)
+    image = _volume(affine)
+    predictor = grey_predictor(
+        network,
+        patch=(2 * SHAPE[2], 2 * SHAPE[1], 2 * SHAPE[0]),
+        orientation="SPL",
+        resized=True,
+        min_max=True,
+        window=None,
+    )
+    blocky = replace(image, voxels=np.kron(image.voxels[:1, :1, :1], np.ones(SHAPE)))
+    blocky.voxels[3:, 4:, 2:] += 1.0
+    found = segment(blocky, "bright blob", predictor, num_samples=1)
+    assert found.provenance["windows"] == 1
+    assert found.labels.shape == SHAPE
+    inside = np.zeros(SHAPE, bool)
+    inside[4:, 5:, 3:] = True
+    assert (found.labels[inside] == 1).all()
+    assert (found.labels[:3] == 0).all()
+    np.testing.assert_allclose(
+        found.probability[0][4:, 5:, 3:], 1 / (1 + np.exp(-4)), atol=1e-4
+    )
+    assert "does not tell" not in str(found.provenance["hints"])
 
 
 def test_a_run_tells_its_progress_and_can_be_cut_off_within_a_window() -> None:

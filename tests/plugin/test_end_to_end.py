@@ -66,6 +66,15 @@ def test_the_layers_hold_what_the_core_finds(
     np.testing.assert_array_equal(made["mask"].data, above)
     provenance = made["mask"].metadata[KEY]["provenance"]
     assert provenance["weights_sha256"] == wanted.provenance["weights_sha256"]
+    dock.options.samples.setValue(40)
+    dock.options.stopping.set_value(0.5)  # so that the fewest are enough
+    assert run_and_wait(qtbot, dock, PROMPT)
+    assert dock.session.current is not None
+    adaptive = dock.session.current.segmentation
+    assert adaptive is not None
+    (count,) = adaptive.provenance["samples_drawn"]
+    assert 5 <= count < 10
+    assert f"Done: {count:g} of 40 samples" in dock.progress.status.text()
     dock.session.stop()
     assert torch.get_num_threads() == threads  # as before the first run
 

@@ -6,14 +6,27 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
+from qtpy.QtWidgets import QFileDialog, QPushButton
 
 from napari_medvlseg.core.bundle import list_models
+from napari_medvlseg.core.checkpoints import weights
 from napari_medvlseg.core.checkpoints.fetch import fetch_model
 from napari_medvlseg.core.errors import CheckpointError
 from napari_medvlseg.core.released import HUB_REPO, RELEASED
+from napari_medvlseg.plugin import model_fetch
+from napari_medvlseg.plugin.import_dialog import ImportDialog
+from napari_medvlseg.plugin.model_fetch import ImportChoice
 from napari_medvlseg.plugin.model_view import ModelView
 from tests.plugin.conftest import WAIT_MS
-from tests.small_checkpoint import Hub, isolate, save_checkpoint, serve_hub
+from tests.small_checkpoint import (
+    Hub,
+    isolate,
+    save_checkpoint,
+    save_vocabulary,
+    serve_hub,
+    state_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -178,3 +191,121 @@ def test_a_bug_in_a_download_keeps_its_traceback(
     qtbot.waitUntil(lambda: bool(received), timeout=WAIT_MS)
     assert received[0][0] is ZeroDivisionError
     assert "ZeroDivisionError: a bug" in view.status.text()
+
+
+@pytest.fixture
+def offline(qtbot: QtBot) -> ModelView:
+    """A chooser that has nothing to do with the hub."""
+    made = ModelView()
+    qtbot.addWidget(made)
+    made.set_models(list_models(), "compact")
+    made.show()
+    return made
+
+
+def test_a_checkpoint_is_imported_and_chosen(
+    qtbot: QtBot, offline: ModelView, tmp_path: Path
+) -> None:
+    path = save_checkpoint(
+        tmp_path / "latest.pth", {**state_of("unimedclip"), "extra.w": torch.ones(2)}
+    )
+    heard: list[Any] = []
+    offline.model_changed.connect(heard.append)
+    vocabulary = save_vocabulary(tmp_path / "bert")
+    offline.start_import(ImportChoice(path, "my-polyps", vocabulary))
+    assert not offline.stop.isHidden()
+    assert offline.bring.isHidden()
+    qtbot.waitUntil(offline.stop.isHidden, timeout=WAIT_MS)
+    assert offline.usable_card().model_id == "my-polyps"
+    assert heard[-1].model_id == "my-polyps"
+    assert "extra.w" in offline.status.text()
+    assert not offline.bring.isHidden()
+
+
+def test_without_a_tokenizer_it_says_what_to_copy_where(
+    qtbot: QtBot, offline: ModelView, tmp_path: Path
+) -> None:
+    path = save_checkpoint(tmp_path / "latest.pth")
+    offline.start_import(ImportChoice(path))
+    qtbot.waitUntil(offline.stop.isHidden, timeout=WAIT_MS)
+    assert offline.chooser.currentData() == "medclipseg-unimedclip"
+    place = tmp_path / "cache" / "models" / "medclipseg-unimedclip"
+    assert "Incomplete: copy vocab.txt" in offline.summary.text()
+    assert str(place) in offline.summary.text()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"no checkpoint at all", "expected a"),
+        (b"PK\x03\x04 cut off", "expected a"),
+        (None, "got other keys: conv.weight"),
+    ],
+)
+def test_a_foreign_or_corrupt_file_is_refused_in_a_sentence(
+    qtbot: QtBot,
+    offline: ModelView,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: bytes | None,
+    told: str,
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr("napari_medvlseg.plugin.model_view.show_error", shown.append)
+    path = tmp_path / "foreign.pth"
+    if content is None:
+        save_checkpoint(path, {"conv.weight": torch.zeros(2)})
+    else:
+        path.write_bytes(content)
+    offline.start_import(ImportChoice(path))
+    qtbot.waitUntil(lambda: bool(shown), timeout=WAIT_MS)
+    assert told in shown[0]
+    assert "foreign.pth" in offline.status.text()
+    assert offline.chooser.currentData() == "compact"
+    assert not offline.bring.isHidden()
+    models = tmp_path / "cache" / "models"
+    assert not models.exists() or list(models.iterdir()) == []
+
+
+def test_a_cancelled_import_leaves_nothing(
+    qtbot: QtBot,
+    offline: ModelView,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(weights, "PART_BYTES", 1)
+    monkeypatch.setattr(model_fetch, "PAUSE_S", 0)
+    path = save_checkpoint(tmp_path / "latest.pth")
+    offline.start_import(ImportChoice(path))
+    qtbot.waitUntil(lambda: "Importing" in offline.status.text(), timeout=WAIT_MS)
+    offline.stop.click()
+    assert offline.status.text().startswith("Import cancelled")
+    offline.close_download()
+    assert list((tmp_path / "cache" / "models").iterdir()) == []
+    assert [card.model_id for card in list_models()].count("medclipseg-unimedclip") == 0
+
+
+def test_the_dialog_tells_what_was_chosen(
+    qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dialog = ImportDialog()
+    qtbot.addWidget(dialog)
+    ok = dialog.buttons.button(dialog.buttons.StandardButton.Ok)
+    assert ok is not None
+    assert not ok.isEnabled()
+    path = tmp_path / "a.pth"
+    monkeypatch.setattr(
+        QFileDialog, "getOpenFileName", lambda *_args, **_more: (str(path), "")
+    )
+    monkeypatch.setattr(
+        QFileDialog, "getExistingDirectory", lambda *_args, **_more: str(tmp_path)
+    )
+    for button in dialog.findChildren(QPushButton):
+        if button.text().startswith("Browse"):
+            button.click()
+    assert ok.isEnabled()
+    assert dialog.choice == ImportChoice(path, None, tmp_path)
+    dialog.tokenizer.setText("")
+    dialog.name.setText(" mine ")
+    dialog.replace.setChecked(True)
+    assert dialog.choice == ImportChoice(path, "mine", None, replace=True)

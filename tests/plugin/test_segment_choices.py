@@ -11,8 +11,9 @@ from qtpy.QtWidgets import (
     QApplication,
 )
 
-from napari_medvlseg.core.types import Midline
-from napari_medvlseg.plugin.findings import find, relabel
+from napari_medvlseg.core.config import ADAPTIVE_TOLERANCE
+from napari_medvlseg.core.types import Midline, Segmentation
+from napari_medvlseg.plugin.findings import drawn, find, relabel
 from tests.plugin.conftest import disc, run_and_wait
 
 if TYPE_CHECKING:
@@ -131,3 +132,58 @@ def test_grey_values_and_smoothing_are_chosen_and_remembered(
     clipboard = QApplication.clipboard()
     assert clipboard is not None
     assert "--intensity L-37.5W150 --smooth-slices 2.5" in clipboard.text()
+
+
+@pytest.mark.usefixtures("viewer_with_disc")
+def test_stopping_early_is_chosen_told_in_the_command_and_remembered(
+    qtbot: QtBot, make_dock: Callable[..., SegmentWidget]
+) -> None:
+    dock = make_dock()
+    dock.prompt.set_text("bright blob")
+    stopping = dock.options.stopping
+    assert dock.job().config.tolerance == 0
+    assert not stopping.tolerance.isEnabled()
+    stopping.wanted.setChecked(True)
+    assert stopping.tolerance.isEnabled()
+    assert dock.job().config.tolerance == ADAPTIVE_TOLERANCE
+    stopping.tolerance.setValue(0.055)
+    run_and_wait(qtbot, dock, "bright blob")
+    again = make_dock()
+    again.prompt.set_text("bright blob")
+    assert again.job().config.tolerance == 0.055
+    again.copy_command()
+    clipboard = QApplication.clipboard()
+    assert clipboard is not None
+    assert "--tolerance 0.055" in clipboard.text()
+
+
+@pytest.mark.parametrize(
+    ("counts", "wanted", "told"),
+    [
+        (None, 30, "30 samples"),
+        ([1.0], 1, "1 sample"),
+        ([30.0, 30.0], 30, "30 samples"),
+        ([9.0, 16.5], 30, "12.8 of 30 samples drawn, which were enough,"),
+    ],
+)
+def test_the_result_says_how_many_samples_were_drawn(
+    counts: list[float] | None, wanted: int, told: str
+) -> None:
+    empty = np.zeros((1, 2, 2), np.float32)
+    provenance = {} if counts is None else {"samples_drawn": counts}
+    found = Segmentation(
+        prompts=("polyp",),
+        labels=np.zeros((2, 2), np.uint8),
+        probability=empty,
+        predictive_entropy=empty,
+        expected_entropy=empty,
+        mutual_information=empty,
+        affine=np.eye(4),
+        threshold=0.5,
+        min_foreground=0.0,
+        slice_axis=None,
+        provenance=provenance,
+        units="pixel",
+        doubtful_from=None,
+    )
+    assert drawn(find(found), wanted) == told

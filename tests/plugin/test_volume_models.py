@@ -6,15 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
 from qtpy.QtCore import Qt
 
+from napari_medvlseg.core.config import SegmentConfig
 from napari_medvlseg.core.errors import ImageError, PromptError
 from napari_medvlseg.core.io.class_sheet import read_class_sheet
 from napari_medvlseg.core.pipeline import segment_steps
 from napari_medvlseg.plugin.command import shell_command
+from napari_medvlseg.plugin.layers import cut_layer
 from napari_medvlseg.plugin.segment_widget import SegmentWidget
+from napari_medvlseg.plugin.volume_ask import job_of
 from tests.plugin.conftest import WAIT_MS, disc, run_and_wait
-from tests.volume_models import grey_predictor
+from tests.volume_models import GreyNetwork, grey_predictor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,7 +27,6 @@ if TYPE_CHECKING:
     from pytestqt.qtbot import QtBot
 
     from napari_medvlseg.core.bundle import ModelCard
-    from napari_medvlseg.core.config import SegmentConfig
     from napari_medvlseg.core.run import Step
     from napari_medvlseg.core.types import Image
     from napari_medvlseg.plugin.settings import Settings
@@ -180,3 +183,31 @@ def test_a_session_with_classes_comes_back(
     assert result.segmentation is not None
     assert result.segmentation.exclusive
     assert result.job.exclusive
+
+
+def test_a_model_that_is_asked_in_words_takes_sentences() -> None:
+    viewer = ViewerModel()
+    layer = viewer.add_image(_volume())
+    cut = cut_layer(layer, viewer.dims, whole=True)
+    card = grey_predictor(GreyNetwork(exclusive=False)).card
+    typed = ["the dark blob in an MRI; Bright blob", "the bright blob"]
+    job = job_of(cut, card, typed, SegmentConfig())
+    assert job.prompts == (
+        "the dark blob in an MRI",
+        "Bright blob",
+        "the bright blob",
+    )
+    assert job.colors[:2] == ("#00ff00", "#ff0000")
+    assert len(set(job.colors)) == 3
+    assert not job.exclusive
+    segmentation = list(grey_asked(cut.read(), job.prompts))[-1].snapshot()
+    assert segmentation.prompts == job.prompts
+    assert segmentation.colors == job.colors
+    with pytest.raises(PromptError, match="got 'kidney'"):
+        job_of(cut, card, ["kidney"], SegmentConfig())
+
+
+def grey_asked(image: Image, prompts: Sequence[str]) -> Iterator[Step]:
+    """Run the grey network as one that is asked in words."""
+    predictor = grey_predictor(GreyNetwork(exclusive=False))
+    return segment_steps(image, prompts, predictor, SegmentConfig(num_samples=1))

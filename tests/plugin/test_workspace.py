@@ -90,6 +90,8 @@ def test_a_session_comes_back_as_it_was(
     qtbot: QtBot, viewer: Any, dock: SegmentWidget, scene: Path, tmp_path: Path
 ) -> None:
     dock.options.samples.setValue(7)
+    dock.options.stopping.set_value(0.045)
+    dock.options.intensity.level.setValue(33)
     dock.results.threshold.setValue(0.3)
     dock.results.boxes["mutual_information"].setChecked(True)
     dock.prompt.set_text("what was typed\nlast")
@@ -99,6 +101,8 @@ def test_a_session_comes_back_as_it_was(
     _save(qtbot, dock, tmp_path / "session")
     viewer.layers.clear()
     dock.options.samples.setValue(2)
+    dock.options.stopping.set_value(0)
+    dock.options.intensity.level.setValue(44)
     dock.results.threshold.setValue(0.9)
     dock.results.boxes["mutual_information"].setChecked(False)
     dock.prompt.set_text("")
@@ -108,7 +112,8 @@ def test_a_session_comes_back_as_it_was(
     assert image.source.path == str(scene)
     assert image.colormap.name == "green"
     assert image.contrast_limits == [5, 200]
-    assert dock.options.samples.value() == 7
+    chosen = (dock.options.samples, dock.options.stopping, dock.options.intensity.level)
+    assert [each.value() for each in chosen] == [7, 0.045, 33]
     assert dock.results.threshold.value() == dock.session.threshold == 0.3
     assert [_threshold_of(result) for result in dock.session.results] == [0.5, 0.3]
     assert "mutual_information" in dock.results.shown

@@ -20,19 +20,34 @@ if TYPE_CHECKING:
 
 
 def naive_loop(
-    predictor: Predictor, image: Image, prompt: str, config: SegmentConfig
+    predictor: Predictor,
+    image: Image,
+    prompt: str,
+    config: SegmentConfig,
+    *,
+    discarded: int = 0,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Segment a picture as plainly as can be: the baseline of `medvlseg bench`.
 
     Every draw runs both encoders again, alone and without any memory; the noise is
     that of `segment`. Returns mean probability and mean entropy on the input's grid,
     each (h, w), of the whole picture.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    image : Image
+    prompt : str
+    config : SegmentConfig
+    discarded : int
+        Passes before them whose result nobody uses; the authors' code has one.
     """
     greys = choose_greys(image, config.intensity, predictor.card.input.intensity)
     pixels = to_network_range(image.voxels, greys.limits)
     side = predictor.card.input.size
     statistics = RunningStatistics()
-    for draw in range(config.num_samples):
+    for turn in range(-discarded, config.num_samples):
+        draw = max(turn, 0)
         predictor.forget()
         mirrored = predictor.card.input.mirror and is_mirrored(draw)
         picture = resize(pixels, side, side, smooths=predictor.network.smooths)
@@ -43,6 +58,7 @@ def naive_loop(
             break
         noise = DrawNoise(config.seed, [draw], Place())
         logits = predictor.draw(pyramid, words, 1, noise)
-        statistics.add(logits.flip(-1) if mirrored else logits)
+        if turn >= 0:
+            statistics.add(logits.flip(-1) if mirrored else logits)
     probability, entropy = statistics.means().numpy()
     return probability, entropy

@@ -17,7 +17,9 @@ import torch
 
 from napari_medvlseg.core.baseline import naive_loop
 from napari_medvlseg.core.bundle import model_card
-from napari_medvlseg.core.errors import ImageError
+from napari_medvlseg.core.config import ADAPTIVE_TOLERANCE
+from napari_medvlseg.core.errors import CheckpointError, ImageError
+from napari_medvlseg.core.metrics import dice_similarity_coefficient
 from napari_medvlseg.core.pipeline import segment
 from napari_medvlseg.core.predictor import Predictor
 from napari_medvlseg.core.preprocess.pixels import resize
@@ -29,11 +31,16 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_medvlseg.core.config import SegmentConfig
+    from napari_medvlseg.core.types import Segmentation
 
     Map = npt.NDArray[np.float32]
 
 ANY_PROMPT = "one round lesion in the upper left of the image"
 """Where a model's card names nothing to find."""
+OTHER_PROMPT = "the largest lesion near the center of the image"
+"""The second prompt, where the card has no second one."""
+DISCARDED = 1
+"""Passes of the plain loop that the authors' code makes and throws away."""
 _CHILD = """
 import resource, subprocess, sys
 done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -64,14 +71,31 @@ class BenchResult:
     """All samples, nothing remembered of the picture."""
     second_prompt_s: float
     """All samples for another prompt on the same picture."""
+    float32_s: float
+    """All samples in float32."""
+    adaptive_s: float
+    """As many samples as the tolerance asks for, in the precision above."""
     naive_s: float
-    """Both encoders and one draw at a time, as often, in float32."""
+    """The authors' way: both encoders and one draw at a time, and one pass more than
+    samples, in float32."""
     speedup: float
     """`naive_s` over `samples_s`."""
+    speedup_float32: float
+    """`naive_s` over `float32_s`."""
+    speedup_adaptive: float
+    """`naive_s` over `adaptive_s`."""
     difference_float32: float
     """Largest difference of a mean probability from the naive loop's, in float32."""
     difference: float
     """Likewise, in the precision above."""
+    tolerance: float
+    """Of adaptive sampling."""
+    adaptive_drawn: float
+    """Samples that it drew."""
+    adaptive_dsc: float
+    """Of its mask to that of all samples."""
+    foreground: float
+    """Share of the picture in the mask of all samples: of none, DSC says nothing."""
     peak_bytes: int | None
     """Of a process that segments the picture once; None where it is not told."""
 
@@ -87,7 +111,11 @@ class Stage:
 
 
 def bench_steps(
-    model: str, image: Image, config: SegmentConfig, repeats: int = 3
+    model: str,
+    image: Image,
+    config: SegmentConfig,
+    repeats: int = 3,
+    prompt: str = "",
 ) -> Iterator[Stage]:
     """Measure a model on a picture, stage by stage.
 
@@ -97,20 +125,27 @@ def bench_steps(
     image : Image
         One picture; it is segmented whole, whatever the card says.
     config : SegmentConfig
+        Its tolerance is that of the adaptive stage, `ADAPTIVE_TOLERANCE` where it is
+        0; the other stages draw every sample.
     repeats : int
         Of each time; the median counts.
+    prompt : str
+        What is asked for; by default what the model's card gives as an example.
 
     Raises
     ------
     ImageError
         If the image is not one picture.
+    CheckpointError
+        If the model is of volumes.
     """
     if image.ndim != 2:
         msg = f"expected one picture to measure on, got shape {image.spatial_shape}"
         raise ImageError(msg)
     config = replace(config, tiling="whole", axis=None, slice_index=None)
     found: dict[str, Any] = {}
-    stages = _stages(model, image, config, repeats)
+    prompts = _prompts(model, prompt)
+    stages = _stages(_Bench(model, image, config, repeats, prompts))
     for done, (what, measure) in enumerate(stages.items()):
         yield Stage(done, len(stages), what)
         found |= measure()
@@ -124,18 +159,37 @@ def bench_image() -> Image:
     return Image(immunohistochemistry(), rgb=True, name="immunohistochemistry")
 
 
-def _stages(
-    model: str, image: Image, config: SegmentConfig, repeats: int
-) -> dict[str, Callable[[], dict[str, Any]]]:
+def _prompts(model: str, prompt: str) -> list[str]:
+    """Return two prompts that differ: the given one or the card's, and another.
+
+    Raises
+    ------
+    CheckpointError
+        If the model is of volumes.
+    """
+    card = model_card(model)
+    if card.volume is not None:
+        msg = (
+            f"expected a model of pictures to measure, got {card.model_id}, which "
+            "segments volumes; choose another, for instance compact"
+        )
+        raise CheckpointError(msg)
+    examples = [concept.example for concept in card.concepts]
+    first = prompt or (examples or [ANY_PROMPT])[0]
+    return [first, next(x for x in [*reversed(examples), OTHER_PROMPT] if x != first)]
+
+
+def _stages(bench: _Bench) -> dict[str, Callable[[], dict[str, Any]]]:
     """Return what is measured, in order; each stage returns fields of the result."""
-    bench = _Bench(model, image, config, repeats)
     return {
         "peak memory": bench.peak,
         "loading": bench.load,
         "preview": bench.preview,
-        f"{config.num_samples} samples": bench.samples,
+        f"{bench.config.num_samples} samples": bench.samples,
         "second prompt": bench.second_prompt,
+        "adaptive sampling": bench.adaptive,
         "naive loop in float32": bench.naive,
+        "float32": bench.float32,
         "agreement": bench.agreement,
     }
 
@@ -144,15 +198,24 @@ class _Bench:
     """The models and times that later stages need."""
 
     def __init__(
-        self, model: str, image: Image, config: SegmentConfig, repeats: int
+        self,
+        model: str,
+        image: Image,
+        config: SegmentConfig,
+        repeats: int,
+        prompts: list[str],
     ) -> None:
         self.model, self.image = model, image
-        self.config, self.repeats = config, repeats
-        concepts = model_card(model).concepts
-        self.prompts = [concept.example for concept in concepts] or [ANY_PROMPT]
+        self.tolerance = config.tolerance or ADAPTIVE_TOLERANCE
+        self.config, self.repeats = replace(config, tolerance=0.0), repeats
+        self.prompts = prompts
         self.predictor: Predictor
         self.plain: Predictor
+        self.every: Segmentation
+        self.reference: Map
         self.samples_s = 0.0
+        self.adaptive_s = 0.0
+        self.naive_s = 0.0
 
     def peak(self) -> dict[str, Any]:
         """Measure memory first: this process is still small."""
@@ -187,11 +250,30 @@ class _Bench:
 
     def samples(self) -> dict[str, Any]:
         """Time all samples from nothing."""
-        self.samples_s = self._median(
-            lambda: self._segment(self.predictor, self.prompts[0]),
+
+        def draw() -> None:
+            self.every = self._segment(self.predictor, self.prompts[0])
+
+        self.samples_s = self._median(draw, before=self.predictor.forget)
+        return {"samples_s": self.samples_s}
+
+    def adaptive(self) -> dict[str, Any]:
+        """Time as many samples as are needed, and compare their mask."""
+        found: list[Segmentation] = []
+        self.adaptive_s = self._median(
+            lambda: found.append(
+                self._segment(self.predictor, self.prompts[0], tolerance=self.tolerance)
+            ),
             before=self.predictor.forget,
         )
-        return {"samples_s": self.samples_s}
+        mask, every = found[0].labels > 0, self.every.labels > 0
+        return {
+            "adaptive_s": self.adaptive_s,
+            "tolerance": self.tolerance,
+            "adaptive_drawn": found[0].provenance["samples_drawn"][0],
+            "adaptive_dsc": dice_similarity_coefficient(mask, every),
+            "foreground": float(every.mean()),
+        }
 
     def second_prompt(self) -> dict[str, Any]:
         """Time all samples of a new prompt on a picture that is known."""
@@ -211,37 +293,60 @@ class _Bench:
             self.model, device=self.config.device, precision="float32"
         )
         self.plain.network.plain = True
-        self._naive_loop(num_samples=1)
-        naive_s = self._median(self._naive_loop, lambda: None)
+        naive_loop(
+            self.plain,
+            self.image,
+            self.prompts[0],
+            replace(self.config, num_samples=1),
+        )
+
+        def loop() -> None:
+            self.reference, _ = naive_loop(
+                self.plain,
+                self.image,
+                self.prompts[0],
+                self.config,
+                discarded=DISCARDED,
+            )
+
+        self.naive_s = self._median(loop, lambda: None)
         self.plain.network.plain = False
-        return {"naive_s": naive_s, "speedup": naive_s / self.samples_s}
+        return {
+            "naive_s": self.naive_s,
+            "speedup": self.naive_s / self.samples_s,
+            "speedup_adaptive": self.naive_s / self.adaptive_s,
+        }
+
+    def float32(self) -> dict[str, Any]:
+        """Time all samples in float32."""
+        self._segment(self.plain, self.prompts[0], num_samples=self.config.batch_size)
+        seconds = self._median(
+            lambda: self._segment(self.plain, self.prompts[0]),
+            before=self.plain.forget,
+        )
+        return {"float32_s": seconds, "speedup_float32": self.naive_s / seconds}
 
     def agreement(self) -> dict[str, Any]:
         """Compare mean probabilities of the same draws on the image's grid."""
-        grid = torch.from_numpy(self._naive_loop())[None]
+        grid = torch.from_numpy(self.reference)[None]
         reference = resize(grid, *self.image.spatial_shape)[0].numpy()
 
-        def difference(predictor: Predictor) -> float:
-            found = self._segment(predictor, self.prompts[0])
-            return float(np.abs(found - reference).max())
+        def difference(found: Segmentation) -> float:
+            return float(np.abs(found.probability[0] - reference).max())
 
         return {
-            "difference_float32": difference(self.plain),
-            "difference": difference(self.predictor),
+            "difference_float32": difference(
+                self._segment(self.plain, self.prompts[0])
+            ),
+            "difference": difference(self.every),
         }
 
-    def _segment(self, predictor: Predictor, prompt: str, **changes: Any) -> Map:
-        """Return the mean probability (H, W)."""
+    def _segment(
+        self, predictor: Predictor, prompt: str, **changes: Any
+    ) -> Segmentation:
+        """Segment the picture."""
         choices = {**asdict(self.config), **changes}
-        probability: Map = segment(
-            self.image, prompt, predictor, **choices
-        ).probability[0]
-        return probability
-
-    def _naive_loop(self, **changes: Any) -> Map:
-        """Return the mean probability of the plain loop on the network's grid."""
-        config = replace(self.config, **changes)
-        return naive_loop(self.plain, self.image, self.prompts[0], config)[0]
+        return segment(self.image, prompt, predictor, **choices)
 
     def _median(
         self, measure: Callable[[], object], before: Callable[[], None]

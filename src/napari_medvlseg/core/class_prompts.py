@@ -1,4 +1,4 @@
-"""Prompts to a model of fixed classes: names, several of them, or all."""
+"""Prompts to a 3D model: names of its classes, several of them, all, or sentences."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ALL = "all"
+EVERYTHING = (ALL, "everything", "all classes")
 _BETWEEN = re.compile(r"[,;\n]")
 _LEADING = re.compile(r"^(?:please |segment |find |show )*(?:the |an? )?")
 _TRAILING = re.compile(
-    r" (?:in|on|of|from) (?:the |an? |this )?[\w ]*(?:image|scan)s?$"
+    r" (?:in|on|of|from) (?:the |an? |this )?[\w ]*(?:image|scan|volume|mri|mr|ct)s?$"
 )
 NEARLY = 0.85
 """Likeness of two spellings, from which one is taken for the other."""
@@ -30,6 +31,11 @@ class ClassChoice(NamedTuple):
     """Among the model's classes, in the order in which they were named."""
     hints: tuple[str, ...] = ()
     """What to tell the user."""
+    prompts: tuple[str, ...] = ()
+    """What each label of the result is called: the class, or the sentence."""
+    sentences: tuple[str, ...] = ()
+    """For each, what the model reads in place of the class's own words; empty where it
+    reads those."""
 
 
 def choose_classes(
@@ -58,58 +64,69 @@ def choose_classes(
     (1, 0)
     """
     asked = [part.strip() for text in prompts for part in _BETWEEN.split(text)]
-    asked = [part for part in asked if part]
-    if not asked:
-        msg = f"expected the name of a class ({', '.join(names)}) or all, got none"
-        raise PromptError(msg)
-    known = {_plain(name): index for index, name in enumerate(names)}
+    known = {plain_name(name): index for index, name in enumerate(names)}
     found: dict[int, None] = {}
     hints = []
-    for part in asked:
-        plain = _plain(part)
-        if plain in (ALL, "everything", "all classes") and plain not in known:
+    for part in named_parts(asked, names):
+        plain = plain_name(part)
+        if plain in EVERYTHING and plain not in known:
             found.update(dict.fromkeys(range(len(names))))
             continue
         index = known.get(plain)
         if index is None:
-            index = _misspelt(plain, known) if forgiving else None
+            index = misspelt(plain, known) if forgiving else None
             if index is None:
-                raise PromptError(_unknown(part, names))
+                raise PromptError(unknown_name(part, names))
             hints.append(f"{part!r} was read as {names[index]!r}")
         found[index] = None
-    return ClassChoice(tuple(found), tuple(hints))
+    chosen = tuple(names[index] for index in found)
+    return ClassChoice(tuple(found), tuple(hints), chosen, ("",) * len(chosen))
+
+
+def named_parts(parts: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return the parts of prompts that are not empty.
+
+    Raises
+    ------
+    PromptError
+        If all are.
+    """
+    asked = [part for part in parts if part]
+    if not asked:
+        msg = f"expected the name of a class ({', '.join(names)}) or all, got none"
+        raise PromptError(msg)
+    return asked
 
 
 def nearest_names(part: str, names: Sequence[str]) -> list[str]:
     """Return the names that are most like what was typed, best first."""
-    plain = _plain(part)
+    plain = plain_name(part)
 
     def likeness(name: str) -> float:
-        words = set(_plain(name).split())
+        words = set(plain_name(name).split())
         shared = len(words & set(plain.split())) / max(len(words), 1)
-        return max(shared, _ratio(plain, _plain(name)))
+        return max(shared, _ratio(plain, plain_name(name)))
 
     return sorted(names, key=likeness, reverse=True)[:OFFERED]
 
 
-def _plain(text: str) -> str:
+def words_of(text: str) -> list[str]:
+    """Return a text's words in small letters, without its punctuation."""
+    return re.sub(r"[^\w\s/+-]", " ", text.casefold()).split()
+
+
+def plain_name(text: str) -> str:
     """Return a name without its case, article, kind of image and full stop."""
-    words = " ".join(re.sub(r"[^\w\s/+-]", " ", text.casefold()).split())
-    return _LEADING.sub("", _TRAILING.sub("", words))
+    return _LEADING.sub("", _TRAILING.sub("", " ".join(words_of(text))))
 
 
-def _misspelt(plain: str, known: dict[str, int]) -> int | None:
+def misspelt(plain: str, known: dict[str, int]) -> int | None:
     """Return the one class whose name is spelt nearly so."""
     near = [index for name, index in known.items() if _ratio(plain, name) >= NEARLY]
     return near[0] if len(near) == 1 else None
 
 
-def _ratio(one: str, other: str) -> float:
-    """Return how alike two spellings are, 0 to 1."""
-    return SequenceMatcher(None, one, other, autojunk=False).ratio()
-
-
-def _unknown(part: str, names: Sequence[str]) -> str:
+def unknown_name(part: str, names: Sequence[str]) -> str:
     """Return what to do about a name that is not known."""
     near = ", ".join(repr(name) for name in nearest_names(part, names))
     rest = "" if len(names) <= OFFERED else f" of {len(names)} classes"
@@ -117,3 +134,8 @@ def _unknown(part: str, names: Sequence[str]) -> str:
         f"expected a structure that this model knows, got {part!r}; the nearest{rest} "
         f"are {near}, and {ALL!r} asks for every one"
     )
+
+
+def _ratio(one: str, other: str) -> float:
+    """Return how alike two spellings are, 0 to 1."""
+    return SequenceMatcher(None, one, other, autojunk=False).ratio()

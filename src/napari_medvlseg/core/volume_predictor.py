@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_medvlseg.core.bundle import model_card
-from napari_medvlseg.core.class_prompts import choose_classes
+from napari_medvlseg.core.class_sentences import choose_asked
 from napari_medvlseg.core.errors import CheckpointError
 from napari_medvlseg.core.predictor import choose_device, choose_precision
 
@@ -96,7 +96,7 @@ class VolumePredictor:
         PromptError
             If one does, or none names anything.
         """
-        choose_classes(self.spec.names, prompts)
+        choose_asked(self.spec, self.spec.names, prompts)
 
     def words(self, texts: Sequence[str]) -> Any:
         """Return what no window touches of the classes' texts; remembers the last."""

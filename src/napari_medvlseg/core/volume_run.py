@@ -15,7 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from napari_medvlseg.core.class_prompts import choose_classes
+from napari_medvlseg.core.class_sentences import (
+    choose_asked,
+    colors_of,
+    untaught_words,
+)
 from napari_medvlseg.core.errors import ImageError, PromptError
 from napari_medvlseg.core.io.class_sheet import parse_class_sheet, read_class_sheet
 from napari_medvlseg.core.postprocess import to_labels
@@ -80,14 +84,14 @@ class VolumeRun:
             config = replace(config, num_samples=1)  # the others would be the same
         self.image, self.predictor, self.config = image, predictor, config
         self.sheet = _sheet_of(config, spec.sheet)
-        self.choice = choose_classes(
-            self.sheet.names, prompts, forgiving=config.read_names
+        self.choice = choose_asked(
+            spec, self.sheet.names, prompts, forgiving=config.read_names
         )
         self.asked = tuple(prompts)
-        self.words = predictor.words(self.sheet.descriptions(spec.text_format))
-        spacing = spec.spacing_mm if image.units == "mm" else None
-        self.grid = ModelGrid.of(image, spacing)
-        volume = network_volume(image, self.grid, spec.window)
+        self.texts = self._texts()
+        self.words = predictor.words(self.texts)
+        self.grid = ModelGrid.for_spec(image, spec)
+        volume = network_volume(image, self.grid, spec.window, min_max=spec.min_max)
         self.windows = VolumeWindows(volume, spec.patch, spec.overlap)
         if len(self.windows) >= MANY_WINDOWS and spec.overlap > LESS_OVERLAP:
             self.windows = VolumeWindows(volume, spec.patch, LESS_OVERLAP)
@@ -97,6 +101,14 @@ class VolumeRun:
         self.resumed = 0
         self.drawn: list[int] = []
         self._finished: set[int] = set()
+
+    def _texts(self) -> list[str]:
+        """Return what the network reads: of every class, or each question alone."""
+        own = self.sheet.descriptions(self.spec.text_format)
+        if not self.spec.asks:
+            return own
+        pairs = zip(self.choice.indices, self.choice.sentences, strict=True)
+        return [sentence or own[index] for index, sentence in pairs]
 
     def steps(self, kept: SliceStore | None) -> Iterator[Step]:
         """Do window after window, but for those that are kept."""
@@ -161,10 +173,8 @@ class VolumeRun:
     def _segmentation(self, also: tuple[int, Tensor] | None) -> Segmentation:
         """Return the result on the image's own grid."""
         build = self._exclusive if self.spec.exclusive else self._independent
-        wanted = self.choice.indices
-        names = self.sheet.names
         return Segmentation(
-            prompts=tuple(names[index] for index in wanted),
+            prompts=self.choice.prompts,
             **build(also),
             affine=self.image.affine.copy(),
             threshold=self.config.threshold,
@@ -174,8 +184,8 @@ class VolumeRun:
             units=self.image.units,
             doubtful_from=self.predictor.card.doubtful_from,
             exclusive=self.spec.exclusive,
-            midline=find_midline(self.image, [names[index] for index in wanted]),
-            colors=tuple(self.spec.colors[index] for index in wanted),
+            midline=find_midline(self.image, self.choice.prompts),
+            colors=colors_of(self.choice, self.spec),
         )
 
     def _native(self, row: int, also: tuple[int, Tensor] | None) -> Map:
@@ -219,8 +229,8 @@ class VolumeRun:
 
     def _independent(self, also: tuple[int, Tensor] | None) -> dict[str, Any]:
         """Return labels and maps of classes that may overlap."""
-        classes = len(self.spec.names)
-        wanted = self.choice.indices
+        classes = len(self.texts)
+        wanted = range(classes) if self.spec.asks else self.choice.indices
         probability = np.stack([self._native(n, also).clip(0, 1) for n in wanted])
         expected = np.stack(
             [
@@ -239,7 +249,7 @@ class VolumeRun:
 
     def _hints(self) -> list[str]:
         """Say what the user may want to know."""
-        hints = list(self.choice.hints)
+        hints = [*self.choice.hints, *self._reworded()]
         if self.spec.spacing_mm and self.image.units != "mm":
             hints.append(NO_SPACING)
         if self.config.intensity != "auto" or self.config.smooth_slices:
@@ -249,16 +259,29 @@ class VolumeRun:
             )
         return hints
 
+    def _reworded(self) -> list[str]:
+        """Say which words of the user's own texts a network that reads them lacks."""
+        hints = []
+        for index in dict.fromkeys(self.choice.indices if self.spec.asks else ()):
+            title, own = self.sheet.names[index], self.spec.names[index]
+            words = untaught_words(title, own, self.spec.picture)
+            if title != own and words:
+                told = ", ".join(repr(word) for word in words)
+                hints.append(
+                    f"{own!r} was asked for as {title!r}, but this model was not "
+                    f"taught {told}: do not rely on the answer"
+                )
+        return hints
+
     def _provenance(self) -> Mapping[str, Any]:
         """Say how the result came about."""
-        names = self.sheet.names
         drawn = self.drawn or [self.config.num_samples]
         return provenance(
             self.predictor.card,
             {
-                "prompts": [names[index] for index in self.choice.indices],
+                "prompts": list(self.choice.prompts),
                 "asked": list(self.asked),
-                "class_texts": self.sheet.descriptions(self.spec.text_format),
+                "class_texts": self.texts,
                 "num_samples": self.config.num_samples,
                 "tolerance": self.config.tolerance,
                 "samples_drawn": [round(sum(drawn) / len(drawn), 1)],

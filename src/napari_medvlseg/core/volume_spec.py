@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Three = tuple[float, float, float]
+SIDES = ("RL", "AP", "SI")
+"""Of each axis of the world, the letter that it runs to, and the other."""
 _COLOR = re.compile(r"#[0-9a-f]{6}")
 
 
@@ -29,7 +31,7 @@ class VolumeSpec:
     text_format: str
     """How the network was told of the classes, one of `TEXT_FORMATS`."""
     patch: tuple[int, int, int]
-    """Voxels of a window along R, A and S."""
+    """Voxels of a window along the axes of `orientation`."""
     overlap: float
     """Share of a window that its neighbour repeats."""
     spacing_mm: Three | None
@@ -40,6 +42,16 @@ class VolumeSpec:
     """Of the image; more than one cannot be segmented yet."""
     regions: tuple[tuple[int, ...], ...] = ()
     """Of classes that overlap, the labels that each has in a labelled volume."""
+    orientation: str = "RAS"
+    """Where the axes of a window point to."""
+    resized: bool = False
+    """Whether the whole volume is brought to the size of one window, `patch`, in place
+    of a spacing."""
+    min_max: bool = False
+    """Whether the darkest and the brightest voxel of a volume become 0 and 1, in place
+    of a window of grey values."""
+    picture: str = ""
+    """What the volumes are, as prompts say it: "brain MRI"."""
 
     def __post_init__(self) -> None:
         numbers = [*self.patch, *(self.spacing_mm or ()), *(self.window or ())]
@@ -48,6 +60,12 @@ class VolumeSpec:
             raise ValueError(msg)
         if not 0 <= self.overlap < 1 or not all(map(math.isfinite, numbers)):
             msg = f"overlap must be from 0 to below 1, got {self.overlap}"
+            raise ValueError(msg)
+        if tuple(sorted(map(_axis_of, self.orientation))) != (0, 1, 2):
+            msg = (
+                "orientation must be one of R and L, of A and P, and of S and I, got "
+                f"{self.orientation!r}"
+            )
             raise ValueError(msg)
         if self.window is not None and not self.window[0] < self.window[1]:
             msg = f"window must be two values that rise, got {self.window}"
@@ -67,6 +85,11 @@ class VolumeSpec:
     def names(self) -> tuple[str, ...]:
         """Return the classes' names."""
         return self.sheet.names
+
+    @property
+    def asks(self) -> bool:
+        """Whether the network reads the prompts, each as a question of its own."""
+        return not self.exclusive and self.text_format == "names"
 
     @property
     def labels(self) -> tuple[tuple[int, ...], ...]:
@@ -95,6 +118,11 @@ class VolumeSpec:
         rest["colors"] = tuple(rest["colors"])
         rest["regions"] = tuple(tuple(each) for each in rest.get("regions", ()))
         return cls(sheet=ClassSheet(classes), **rest)
+
+
+def _axis_of(letter: str) -> int:
+    """Return the axis of the world that a letter names; -1 if none."""
+    return next((n for n, pair in enumerate(SIDES) if letter in pair), -1)
 
 
 def _numbers(

@@ -43,6 +43,8 @@ def shell_command(
         words += ["--prompt", prompt]
     words += ["--model", job.model]
     words += ["--samples", str(config.num_samples)]
+    if config.tolerance:
+        words += ["--tolerance", f"{config.tolerance:g}"]
     words += ["--seed", str(config.seed)]
     words += ["--threshold", f"{config.threshold:g}"]
     words += ["--device", config.device]

@@ -91,6 +91,17 @@ def hints(findings: Findings | None) -> list[str]:
     return [f"{hint[:1].upper()}{hint[1:]}." for hint in told.get("hints", ())]
 
 
+def drawn(findings: Findings | None, wanted: int) -> str:
+    """Return how many samples there were, also where fewer were enough."""
+    told = findings.segmentation.provenance if findings else {}
+    counts = told.get("samples_drawn") or [wanted]
+    mean = sum(counts) / len(counts)
+    noun = "sample" if wanted == 1 else "samples"
+    if mean >= wanted:
+        return f"{wanted} {noun}"
+    return f"{mean:.3g} of {wanted} {noun} drawn, which were enough,"
+
+
 def _size(segmentation: Segmentation, pixels: int) -> str:
     """Return a share of the image and, where the spacing is known, mm2 or mL."""
     share = f"{pixels / segmentation.labels.size:.1%}"

@@ -64,7 +64,7 @@ class IntensityView:
         self.width.setMinimum(0.01)
         add_row(grid, "Grey &values", self.choice)
         self._add_window(grid, parent)
-        self._recall()
+        self.recall()
         self.choice.currentIndexChanged.connect(self._on_chosen)
         self._on_chosen()
 
@@ -100,7 +100,7 @@ class IntensityView:
         self._label: QLabel = add_row(grid, "Level, &width", self._numbers)
         self._label.setBuddy(self.level)
 
-    def _recall(self) -> None:
+    def recall(self) -> None:
         """Set what the last session left."""
         chosen = self.choice.findData(self._settings.recall("intensity", "auto"))
         self.choice.setCurrentIndex(max(chosen, 0))

@@ -1,13 +1,14 @@
-"""A released model on its way from the hub, in the background."""
+"""A model on its way, from the hub or from a file, in the background."""
 
 from __future__ import annotations
 
 import math
 import threading
 import time
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from qtpy.QtCore import QObject, Signal
 
@@ -15,9 +16,12 @@ from napari_medvlseg.plugin.engine import load_torch_libraries, without_triton
 from napari_medvlseg.plugin.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
+    from napari_medvlseg.core.bundle import ModelCard
     from napari_medvlseg.core.checkpoints.fetch import FetchStep
+    from napari_medvlseg.core.checkpoints.importing import Advance
 
 CLOSE_WAIT_S = 10.0
 PAUSE_S = 0.1
@@ -25,51 +29,99 @@ PAUSE_S = 0.1
 
 
 class FetchFunction(Protocol):
-    """What brings a model: its id -> steps."""
+    """What brings a model from the hub: its id -> steps."""
 
     def __call__(self, model_id: str, /) -> Iterator[FetchStep]:
         """Bring the model, lazily."""
         ...
 
 
-class ModelFetch(QObject):
-    """Fetches one model at a time on a thread.
+class ImportChoice(NamedTuple):
+    """A file to import, and how."""
 
-    A cancelled one says so at once; its thread ends at its next step, and what is there
-    of the download stays, so that the next one goes on from it.
+    file: Path
+    """A checkpoint, or a bundle's zip."""
+    name: str | None = None
+    """The model's id; None is what the file tells."""
+    tokenizer: Path | None = None
+    """Folder of the word pieces that no checkpoint holds; None is the hub's cache."""
+    replace: bool = False
+    """Whether an installed model of that name is replaced."""
+
+
+class StepLike(Protocol):
+    """How far a model is, in bytes; with its card once it is there."""
+
+    @property
+    def done(self) -> int:
+        """Bytes that are there."""
+        ...
+
+    @property
+    def total(self) -> int:
+        """Bytes altogether."""
+        ...
+
+    @property
+    def card(self) -> ModelCard | None:
+        """The model's card, at the end."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """One model to bring.
+
+    Parameters
+    ----------
+    title : str
+        What to call it meanwhile.
+    bring : callable
+        Brings it, lazily.
+    is_import : bool
+        Whether it comes from a file.
+    """
+
+    title: str
+    bring: Callable[[], Iterator[StepLike]]
+    is_import: bool = False
+
+
+class ModelFetch(QObject):
+    """Brings one model at a time on a thread.
+
+    A cancelled one says so at once; its thread ends at its next step. What is there of
+    a download stays, so that the next one goes on from it; of an import nothing does.
     """
 
     progressed = Signal(object)
-    """A `FetchStep`."""
-    ended = Signal(object)
-    """The error that ended it, or None where the model is installed."""
+    """A `StepLike`."""
+    ended = Signal(object, object)
+    """The task, and the error that ended it or None where the model is installed."""
 
-    def __init__(
-        self, fetch: FetchFunction | None = None, parent: QObject | None = None
-    ) -> None:
+    def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._fetch = fetch or _from_hub
         self._worker: Worker | None = None
-        self._next: str | None = None
+        self._next: Task | None = None
         self._stop = threading.Event()
-        self.model_id: str | None = None
-        """What is fetched now."""
+        self.task: Task | None = None
+        """What is brought now."""
 
-    def start(self, model_id: str) -> None:
-        """Fetch a model, after the thread of a cancelled one has ended."""
-        self.model_id = model_id
+    def start(self, task: Task) -> None:
+        """Bring a model, after the thread of a cancelled one has ended."""
+        self.task = task
         if self._worker is not None:
-            self._next = model_id
+            self._next = task
             return
         self._stop = threading.Event()
-        self._worker = Worker(partial(_values, self._fetch, model_id, self._stop))
+        self._worker = Worker(partial(_values, task, self._stop))
         self._worker.yielded.connect(self._on_yielded)
         self._worker.ended.connect(self._on_thread_ended)
         self._worker.start()
 
     def cancel(self) -> None:
         """End it."""
-        self.model_id = self._next = None
+        self.task = self._next = None
         self._stop.set()
 
     def close(self) -> None:
@@ -78,14 +130,14 @@ class ModelFetch(QObject):
         if self._worker is not None:
             self._worker.wait(CLOSE_WAIT_S)
 
-    def _on_yielded(self, value: tuple[str, FetchStep | Exception | None]) -> None:
+    def _on_yielded(self, value: tuple[Task, StepLike | Exception | None]) -> None:
         """Pass on what is wanted still."""
-        model_id, told = value
-        if model_id != self.model_id or self._next is not None:
+        task, told = value
+        if task is not self.task or self._next is not None:
             return
         if told is None or isinstance(told, Exception):
-            self.model_id = None
-            self.ended.emit(told)
+            self.task = None
+            self.ended.emit(task, told)
         else:
             self.progressed.emit(told)
 
@@ -97,29 +149,43 @@ class ModelFetch(QObject):
             self.start(following)
 
 
-def _from_hub(model_id: str) -> Iterator[FetchStep]:
-    """Fetch a model from the hub."""
+def from_hub(model_id: str) -> Iterator[FetchStep]:
+    """Bring a released model from the hub."""
     from napari_medvlseg.core.checkpoints.fetch import fetch_model
 
+    _importing()
+    yield from fetch_model(model_id)
+
+
+def from_file(choice: ImportChoice) -> Iterator[Advance]:
+    """Bring a model from a file."""
+    importing = _importing()
+    how = importing.ImportOptions(
+        name=choice.name, tokenizer=choice.tokenizer, overwrite=choice.replace
+    )
+    yield from importing.import_model(choice.file, how)
+
+
+def _importing() -> Any:
+    """Return the module that imports checkpoints; it brings torch."""
     load_torch_libraries()
     with without_triton():
-        import_module("napari_medvlseg.core.checkpoints.importing")  # brings torch
-    return fetch_model(model_id)
+        return import_module("napari_medvlseg.core.checkpoints.importing")
 
 
 def _values(
-    fetch: FetchFunction, model_id: str, stop: threading.Event
-) -> Iterator[tuple[str, FetchStep | Exception | None]]:
-    """Yield some steps of a fetch, then what ended it; nothing once it is cancelled."""
+    task: Task, stop: threading.Event
+) -> Iterator[tuple[Task, StepLike | Exception | None]]:
+    """Yield some steps, then what ended it; nothing once it is cancelled."""
     told = -math.inf
     try:
-        for step in fetch(model_id):
+        for step in task.bring():
             if stop.is_set():
                 return
             if step.card is not None or time.monotonic() - told >= PAUSE_S:
                 told = time.monotonic()
-                yield model_id, step
+                yield task, step
     except Exception as error:  # noqa: BLE001 - crosses to the main thread as a value
-        yield model_id, error
+        yield task, error
     else:
-        yield model_id, None
+        yield task, None

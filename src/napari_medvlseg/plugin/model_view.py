@@ -1,7 +1,8 @@
-"""The model chooser: installed models at once, released ones by a download."""
+"""The model chooser: installed models, released ones by a download, files by import."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import notification_manager, show_error, show_info
@@ -21,19 +22,30 @@ from napari_medvlseg.core.bundle import list_models
 from napari_medvlseg.core.errors import CheckpointError, MedVLSegError
 from napari_medvlseg.core.released import RELEASED, Released, released
 from napari_medvlseg.plugin.controls import named
-from napari_medvlseg.plugin.model_fetch import ModelFetch
+from napari_medvlseg.plugin.import_dialog import ImportDialog
+from napari_medvlseg.plugin.model_fetch import (
+    ModelFetch,
+    Task,
+    from_file,
+    from_hub,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_medvlseg.core.bundle import ModelCard
-    from napari_medvlseg.core.checkpoints.fetch import FetchStep
-    from napari_medvlseg.plugin.model_fetch import FetchFunction
+    from napari_medvlseg.plugin.model_fetch import (
+        FetchFunction,
+        ImportChoice,
+        StepLike,
+    )
 
 MEGABYTE = 1_000_000
 VOLUMES_ONLY = (
     "Not for pictures: open a volume, or choose another model for this image."
 )
+NAMED = 3
+"""Tensors that were left out, of which so many are named."""
 WIDTH_IN_LETTERS = 18
 """Of the chooser at least; its list is as wide as its longest line."""
 
@@ -45,17 +57,21 @@ class ModelView(QWidget):
     """The chosen model's card; None where it is not there."""
 
     def __init__(
-        self, fetch: FetchFunction | None = None, parent: QWidget | None = None
+        self, fetch: FetchFunction = from_hub, parent: QWidget | None = None
     ) -> None:
         super().__init__(parent)
         self._cards: dict[str, ModelCard] = {}
         self._is_volume = False
-        self._fetch = ModelFetch(fetch, self)
+        self._from_hub = fetch
+        self._fetch = ModelFetch(self)
+        self._brought: ModelCard | None = None
+        self._left_out: tuple[str, ...] = ()
         self._make()
         self._lay_out()
         self.chooser.currentIndexChanged.connect(self._on_chosen)
         self.download.clicked.connect(self.start_download)
-        self.stop.clicked.connect(self.cancel_download)
+        self.stop.clicked.connect(self.cancel)
+        self.bring.clicked.connect(self._ask_what_to_import)
         self._fetch.progressed.connect(self._on_progressed)
         self._fetch.ended.connect(self._on_ended)
 
@@ -129,23 +145,32 @@ class ModelView(QWidget):
 
     def start_download(self) -> None:
         """Fetch the chosen model in the background."""
-        if self.entry is None or self._fetch.model_id is not None:
-            return
-        self._fetch.start(self.entry.model_id)
-        self.bar.setRange(0, 0)
-        self._say(f"Asking for {self.entry.title} …")
-        self._show_controls()
+        entry = self.entry
+        if entry is not None:
+            bring = partial(self._from_hub, entry.model_id)
+            self._start(Task(entry.title, bring), f"Asking for {entry.title} …")
 
-    def cancel_download(self) -> None:
-        """End the download; what is there of it stays for the next time."""
-        if self._fetch.model_id is None:
+    def start_import(self, choice: ImportChoice) -> None:
+        """Install a checkpoint or a bundle in the background."""
+        name = choice.file.name
+        bring = partial(from_file, choice)
+        self._start(Task(name, bring, is_import=True), f"Reading {name} …")
+
+    def cancel(self) -> None:
+        """End what is being brought."""
+        task = self._fetch.task
+        if task is None:
             return
         self._fetch.cancel()
-        self._say("Download cancelled; the next one goes on from there.")
+        self._say(
+            "Import cancelled; nothing of it is left."
+            if task.is_import
+            else "Download cancelled; the next one goes on from there."
+        )
         self._show_controls()
 
     def close_download(self) -> None:
-        """End the download and wait a moment for it: the window is closed."""
+        """End what is being brought, and wait a moment: the window is closed."""
         self._fetch.close()
 
     def _make(self) -> None:
@@ -165,15 +190,21 @@ class ModelView(QWidget):
         )
         self.stop = named(
             QPushButton("Cancel", self),
-            "Cancel the download",
-            "Stop the download; the next one goes on from there",
+            "Cancel the download or import",
+            "Stop it; the next download goes on from there",
+        )
+        self.bring = named(
+            QPushButton("Import a checkpoint …", self),
+            "Import a checkpoint",
+            "Install a checkpoint of MedCLIPSeg (.pth) or a model's .zip from a file; "
+            "nothing in it is run, and no connection is opened",
         )
         self.bar = named(
             QProgressBar(self), "Download", "How much of the model is there"
         )
         self.bar.setTextVisible(False)
         self.status = QLabel(self)
-        self.status.setAccessibleName("Status of the download")
+        self.status.setAccessibleName("Status of the download or import")
         self.status.setWordWrap(True)
         self.summary = QLabel(self)
         self.summary.setWordWrap(True)
@@ -183,7 +214,7 @@ class ModelView(QWidget):
     def _lay_out(self) -> None:
         """Put the summary below the chooser, and the download below that."""
         row = QHBoxLayout()
-        for part in (self.download, self.bar, self.stop):
+        for part in (self.download, self.bring, self.bar, self.stop):
             row.addWidget(part)
         row.setStretchFactor(self.bar, 1)
         layout = QVBoxLayout(self)
@@ -194,15 +225,32 @@ class ModelView(QWidget):
         self._say("")
         self._show_controls()
 
+    def _start(self, task: Task, text: str) -> None:
+        """Bring a model, unless one is on its way."""
+        if self._fetch.task is not None:
+            return
+        self._brought, self._left_out = None, ()
+        self._fetch.start(task)
+        self.bar.setRange(0, 0)
+        self._say(text)
+        self._show_controls()
+
+    def _ask_what_to_import(self) -> None:
+        """Ask for a file, and how it is imported."""
+        dialog = ImportDialog(self)
+        if dialog.exec() == ImportDialog.DialogCode.Accepted:
+            self.start_import(dialog.choice)
+
     def _show_controls(self) -> None:
         """Show what there is to do."""
-        is_busy = self._fetch.model_id is not None
+        is_busy = self._fetch.task is not None
+        self.bring.setVisible(not is_busy)
         self.download.setVisible(self.entry is not None and not is_busy)
         self.bar.setVisible(is_busy)
         self.stop.setVisible(is_busy)
 
     def _say(self, text: str) -> None:
-        """Show one sentence about the download."""
+        """Show one sentence about the download or import."""
         self.status.setText(text)
         self.status.setAccessibleDescription(text)
         self.status.setVisible(bool(text))
@@ -228,29 +276,44 @@ class ModelView(QWidget):
         else:
             self.summary.setText("No model is installed.")
 
-    def _on_progressed(self, step: FetchStep) -> None:
+    def _on_progressed(self, step: StepLike) -> None:
         """Show how far it is."""
-        entry = released(str(self._fetch.model_id))
+        task = self._fetch.task
+        if task is None:
+            return
+        self._brought = step.card
+        self._left_out = getattr(step, "unexpected", ())
         self.bar.setRange(0, max(step.total // MEGABYTE, 1))
         self.bar.setValue(step.done // MEGABYTE)
-        title = entry.title if entry else ""
-        doing = step.what.capitalize()
+        doing = str(getattr(step, "what", "importing")).capitalize()
         told = f"{step.done / MEGABYTE:.0f} of {step.total / MEGABYTE:.0f} MB"
-        self._say(f"{doing} {title}: {told}")
+        self._say(f"{doing} {task.title}: {told}")
 
-    def _on_ended(self, error: Exception | None) -> None:
+    def _on_ended(self, task: Task, error: Exception | None) -> None:
         """Offer the new model, or say why there is none."""
-        self.set_models(list_models(), str(self.chooser.currentData()))
+        chosen = str(self.chooser.currentData())
+        if task.is_import and self._brought is not None:
+            chosen = self._brought.model_id
+        self.set_models(list_models(), chosen)
         if error is None:
-            self._say("")
+            self._say(_left_out(self._left_out))
             show_info("The model is installed.")
         elif isinstance(error, MedVLSegError):
             sentence = str(error)
             self._say(sentence[:1].upper() + sentence[1:] + ".")
             show_error(sentence)
         else:
-            self._say(f"The download failed: {type(error).__name__}: {error}")
+            what = "import" if task.is_import else "download"
+            self._say(f"The {what} failed: {type(error).__name__}: {error}")
             notification_manager.receive_error(type(error), error, error.__traceback__)
+
+
+def _left_out(keys: Sequence[str]) -> str:
+    """Say which tensors of a checkpoint its network has no place for."""
+    if not keys:
+        return ""
+    more = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""
+    return f"Left out, as the network has none: {', '.join(keys[:NAMED])}{more}."
 
 
 def _card_tip(card: ModelCard) -> str:

@@ -31,6 +31,7 @@ from napari_medvlseg.core.config import (
 from napari_medvlseg.plugin.controls import NUMBER_WIDTH, add_row, named
 from napari_medvlseg.plugin.intensity_view import IntensityView
 from napari_medvlseg.plugin.model_view import ModelView
+from napari_medvlseg.plugin.stopping_view import StoppingView
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,11 +105,13 @@ class OptionsView(QWidget):
         if self.takes_volumes:  # which have no tiles, windows of grey or slices
             return SegmentConfig(
                 num_samples=self.samples.value(),
+                tolerance=self.stopping.value(),
                 threshold=threshold,
                 device=str(self.device.currentData()),
             )
         return SegmentConfig(
             num_samples=self.samples.value(),
+            tolerance=self.stopping.value(),
             threshold=threshold,
             device=str(self.device.currentData()),
             tiling=str(self.tiling.currentData()),
@@ -155,6 +158,7 @@ class OptionsView(QWidget):
         self._settings.remember("device", str(self.device.currentData()))
         self._settings.remember("tiling", str(self.tiling.currentData()))
         self._settings.remember("smoothing", self.smoothing.value())
+        self.stopping.remember()
         self.intensity.remember()
         if not self.colours.isChecked() and not self.takes_volumes:
             self._settings.remember("whole", self.whole.isChecked())
@@ -177,6 +181,7 @@ class OptionsView(QWidget):
         self.samples_slider.setRange(1, MAX_SAMPLES)
         self.samples.valueChanged.connect(self.samples_slider.setValue)
         self.samples_slider.valueChanged.connect(self.samples.setValue)
+        self.stopping = StoppingView(self._settings, self)
 
     def _make_extent(self) -> None:
         """Make the choice between a slice and the volume."""
@@ -258,9 +263,10 @@ class OptionsView(QWidget):
         row = grid.rowCount()
         grid.addWidget(samples_label, row, 0)
         grid.addLayout(samples, row, 1)
-        grid.addWidget(QLabel("Extent", self), row + 1, 0)
-        grid.addLayout(extent, row + 1, 1)
-        grid.addWidget(self.colours, row + 2, 1)
+        grid.addWidget(self.stopping, row + 1, 0, 1, 2)
+        grid.addWidget(QLabel("Extent", self), row + 2, 0)
+        grid.addLayout(extent, row + 2, 1)
+        grid.addWidget(self.colours, row + 3, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(grid)
@@ -293,6 +299,8 @@ class OptionsView(QWidget):
         recall = self._settings.recall
         default = SegmentConfig()
         self.samples.setValue(recall("samples", default.num_samples))
+        self.stopping.recall()
+        self.intensity.recall()
         device = self.device.findData(recall("device", default.device))
         self.device.setCurrentIndex(max(device, 0))
         tiling = self.tiling.findData(recall("tiling", default.tiling))

@@ -26,7 +26,7 @@ from napari_medvlseg.plugin.classes_view import ClassesView
 from napari_medvlseg.plugin.command import shell_command
 from napari_medvlseg.plugin.controls import add_row, named, rule
 from napari_medvlseg.plugin.engine import Engine
-from napari_medvlseg.plugin.findings import hints
+from napari_medvlseg.plugin.findings import drawn, hints
 from napari_medvlseg.plugin.frame import LayerFrame
 from napari_medvlseg.plugin.layer_chooser import LayerChooser
 from napari_medvlseg.plugin.layer_file import command_path
@@ -352,9 +352,8 @@ class SegmentWidget(QWidget):
     def _on_completed(self, update: Update) -> None:
         """Say what was found, and clearly what was not."""
         absent = update.findings.absent if update.findings else ()
-        samples = update.job.config.num_samples
-        noun = "sample" if samples == 1 else "samples"
-        text = f"Done: {samples} {noun} in {time_left(update.elapsed_s)}."
+        samples = drawn(update.findings, update.job.config.num_samples)
+        text = f"Done: {samples} in {time_left(update.elapsed_s)}."
         if absent:
             missing = "Not found: " + ", ".join(absent) + "."
             text = f"{missing} {text}"

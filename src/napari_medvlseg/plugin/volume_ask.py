@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_medvlseg.core.class_prompts import choose_classes
+from napari_medvlseg.core.class_sentences import choose_asked, colors_of
 from napari_medvlseg.core.errors import ImageError
 from napari_medvlseg.core.io.class_sheet import parse_class_sheet
 from napari_medvlseg.plugin.worker import Job
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def job_of(
     cut: LayerCut, card: ModelCard, prompts: Sequence[str], config: SegmentConfig
 ) -> Job:
-    """Return the job of a model; a 3D model's prompts become names of its classes.
+    """Return the job of a model; a 3D model's prompts become its labels' names.
 
     Parameters
     ----------
@@ -50,12 +50,12 @@ def job_of(
         raise ImageError(msg)
     texts = config.class_texts
     names = parse_class_sheet(texts).names if texts else spec.names
-    indices = choose_classes(names, prompts).indices
+    choice = choose_asked(spec, names, prompts)
     return Job(
         cut,
-        tuple(names[index] for index in indices),
+        choice.prompts,
         card.model_id,
         config,
-        colors=tuple(spec.colors[index] for index in indices),
+        colors=colors_of(choice, spec),
         exclusive=spec.exclusive,
     )

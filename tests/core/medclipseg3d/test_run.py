@@ -13,12 +13,15 @@ import torch
 from safetensors.torch import load_file
 
 from napari_medvlseg.cli import main
+from napari_medvlseg.core.bundle import card_text, read_card
 from napari_medvlseg.core.errors import CheckpointError, DatasetError
 from napari_medvlseg.core.io.read import read
 from napari_medvlseg.core.metrics import dice_similarity_coefficient
 from napari_medvlseg.core.models.medclipseg.words import BERT
 from napari_medvlseg.core.models.probabilistic_attention import zero_noise
 from napari_medvlseg.core.pipeline import segment
+from napari_medvlseg.core.preprocess.resample import ModelGrid
+from napari_medvlseg.core.preprocess.volumes import network_volume
 from napari_medvlseg.core.training.bipvlseg.data import augmentation, patch_of, prepare
 from napari_medvlseg.core.training.medclipseg3d.config import (
     PRESETS_MEDCLIP_3D,
@@ -56,6 +59,16 @@ TINY = replace(
     rotation_degrees=(0.0, 0.0, 0.0),
     zoom=0.0,
 )
+WHOLE = replace(
+    TINY,
+    patch=(8, 16, 12),
+    resized=True,
+    orientation="SPL",
+    min_max=True,
+    intensity_change=0.0,
+    flip_axes=(),
+)
+"""As M3D-CLIP sees a volume."""
 STEPS, EPOCH = 20, 4
 
 
@@ -238,15 +251,7 @@ def test_without_its_towers_m3d_clip_is_not_begun(blobs: Path, tmp_path: Path) -
 
 def test_a_whole_volume_is_resized_as_m3d_clip_sees_it(blobs: Path) -> None:
     """Slices first, from 0 to 1, the whole volume in one patch."""
-    config = replace(
-        TINY,
-        patch=(8, 16, 12),
-        resized=True,
-        orientation="SPL",
-        min_max=True,
-        intensity_change=0.0,
-        flip_axes=(),
-    )
+    config = WHOLE
     volume = prepare(volume_cases(blobs, "val")[0], config)
     assert volume.image.shape == volume.label.shape == (1, 8, 16, 12)
     assert 0 <= float(volume.image.min()) < 0.2
@@ -257,6 +262,34 @@ def test_a_whole_volume_is_resized_as_m3d_clip_sees_it(blobs: Path) -> None:
     back = (label[0] == 2).nonzero().float().mean(dim=0)
     assert front[2] > back[2]  # R of the file points the other way
     torch.testing.assert_close(front[:2], back[:2])
+
+
+def test_its_bundle_sees_a_volume_as_it_was_trained_and_answers_on_its_grid(
+    blobs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = replace(WHOLE, epochs=1, batch_size=4, picture="toy MRI")
+    list(train_medclip_volume_steps(blobs, tmp_path, config))
+    predictor = VolumePredictor.load(
+        str(tmp_path / BUNDLE), device="cpu", precision="float32"
+    )
+    spec = predictor.spec
+    assert (spec.orientation, spec.resized, spec.min_max) == ("SPL", True, True)
+    assert (spec.patch, spec.spacing_mm, spec.window) == ((8, 16, 12), None, None)
+    case = volume_cases(blobs, "val")[0]
+    image = read(case.images[0])
+    seen = network_volume(image, ModelGrid.for_spec(image, spec), None, min_max=True)
+    trained = prepare(case, config).image.float()
+    np.testing.assert_allclose(seen, trained, atol=1e-3)  # kept in half precision
+    asked = "the front blob in a toy MRI; back blob"
+    found = segment(image, asked, predictor, num_samples=2)
+    assert found.probability.shape == (2, 30, 18, 16)
+    assert found.provenance["windows"] == 1
+    assert found.provenance["hints"] == []
+    assert "whole volume is resized to 8 x 16 x 12" in card_text(str(tmp_path / BUNDLE))
+    again = tmp_path / "again"
+    assert main(["models", "export", str(tmp_path), "--output", str(again)]) == 0
+    assert f"--model {again}" in capsys.readouterr().out
+    assert read_card(again).volume == spec
 
 
 def test_the_command_trains(

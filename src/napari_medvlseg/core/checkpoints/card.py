@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 SIZE = 224
 OVERLAP = 0.25
+ADAPTERS = 10
+"""Where the configuration does not tell another number."""
 INTENDED_USE = "Research use only; not a medical device, not for diagnosis."
 BACKBONES = {
     "unimedclip": "UniMedCLIP ViT-B/16 with BiomedBERT",
@@ -19,6 +21,15 @@ BACKBONES = {
     "clip": "OpenAI CLIP ViT-B/16",
     "pubmedclip": "PubMedCLIP ViT-B/32",
 }
+
+
+COMPATIBLE = (
+    "- Pictures are squashed to the square without smoothing, in 8 bits.",
+    "- Red and blue are exchanged (BGR) before ImageNet's means are taken off.",
+    "- Prompts are filled up to 256 word pieces (77 for CLIP and PubMedCLIP), and the",
+    "  picture attends to what fills them up, too.",
+)
+"""What `MedCLIPSegConfig.compatible` means to a user."""
 
 
 def bundle_config(
@@ -34,7 +45,7 @@ def bundle_config(
     known : Released, optional
         Which of the released checkpoints it is.
     """
-    network = {"variant": layout.variant}
+    network = {"variant": layout.variant, "compatible": True}
     own = {
         name: getattr(layout, name)
         for name in ("adapter_dim", "num_upscale", "num_adapters")
@@ -55,7 +66,6 @@ def bundle_config(
         "doubtful_from": None,
         "network": {
             "architecture": "medclipseg",
-            "compatible": True,
             "config": {**network, **own},
         },
     }
@@ -82,6 +92,17 @@ def checkpoint_card(config: Mapping[str, Any]) -> str:
             f"{config['parameters'] / 1e6:.1f} million trained parameters in adapters",
             f"between frozen towers. Pictures are resized to {SIZE} x {SIZE} pixels.",
             "",
+            "## How it sees pictures and reads prompts",
+            "",
+            "As the authors' code does (`compatible` in config.json), since the",
+            "weights were trained so; give it ordinary RGB or grey pictures.",
+            "",
+            *COMPATIBLE,
+            "",
+            "A checkpoint does not tell how strongly attention shuns uncertain keys,",
+            "nor where its adapters stand: beta is taken to be 2.35, and the",
+            f"{_adapters(config)} adapters to stand before blocks 1, 2 and so on.",
+            "",
             "## Where it is from",
             "",
             f"Imported from {imported['file']}; left out: {left_out}.",
@@ -89,6 +110,11 @@ def checkpoint_card(config: Mapping[str, Any]) -> str:
             "",
         ]
     )
+
+
+def _adapters(config: Mapping[str, Any]) -> int:
+    """Return how many adapters the network has."""
+    return int(config["network"]["config"].get("num_adapters", ADAPTERS))
 
 
 def _concept(known: Released) -> dict[str, Any]:

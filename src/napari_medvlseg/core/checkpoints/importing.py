@@ -27,7 +27,11 @@ from napari_medvlseg.core.bundle import (
 )
 from napari_medvlseg.core.checkpoint_file import read_state
 from napari_medvlseg.core.checkpoints.card import bundle_config, checkpoint_card
-from napari_medvlseg.core.checkpoints.store import free_place
+from napari_medvlseg.core.checkpoints.store import (
+    free_place,
+    holds_bundle,
+    install_bundle,
+)
 from napari_medvlseg.core.checkpoints.weights import write_weights
 from napari_medvlseg.core.errors import CheckpointError
 from napari_medvlseg.core.models.medclipseg_layout import (
@@ -76,6 +80,39 @@ class _Inspected(NamedTuple):
     """What the bundle gets: every tensor once."""
     unexpected: tuple[str, ...]
     parameters: int
+
+
+def import_model(path: Path, options: ImportOptions) -> Iterator[Advance]:
+    """Install an authors' checkpoint or a bundle, and yield how far it is.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.pth`` file, or a bundle as a folder or zip.
+    options : ImportOptions
+
+    Raises
+    ------
+    CheckpointError
+        If it is neither, or not whole; or if a tokenizer is given for a bundle.
+    OutputError
+        If a model of that name is there, or the disk refuses. Nothing is left then.
+    """
+    if not path.exists():
+        msg = f"{path}: expected a checkpoint or a bundle, found none"
+        raise CheckpointError(msg)
+    if not holds_bundle(path):
+        yield from import_checkpoint(path, options)
+        return
+    if options.tokenizer is not None:
+        msg = (
+            f"{path}: expected no tokenizer folder (--tokenizer) for a bundle, which "
+            "has its own; leave it out"
+        )
+        raise CheckpointError(msg)
+    for step in install_bundle(path, options.name, overwrite=options.overwrite):
+        card = None if step.path is None else read_card(step.path)
+        yield Advance(step.done, step.total, card)
 
 
 def import_checkpoint(path: Path, options: ImportOptions) -> Iterator[Advance]:

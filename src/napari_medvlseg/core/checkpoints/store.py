@@ -86,7 +86,10 @@ def free_place(name: str, *, overwrite: bool) -> Path:
         raise OutputError(msg)
     folder = models_folder() / name
     if folder.exists() and not overwrite:
-        msg = f"{name}: is installed already; choose another --name or pass --overwrite"
+        msg = (
+            f"{name}: is installed already; choose another name (--name) or replace "
+            "it (--overwrite)"
+        )
         raise OutputError(msg)
     return folder
 

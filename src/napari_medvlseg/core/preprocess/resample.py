@@ -1,4 +1,4 @@
-"""To a model's spacing in mm and RAS order, and back to the image's own grid.
+"""To a model's spacing or size and order of axes, and back to the image's own grid.
 
 Both grids fill the same box, corner on corner: a whole number of voxels, whose size is
 the model's spacing up to what rounding leaves. Axes stay as oblique as the image's.
@@ -21,6 +21,7 @@ from napari_medvlseg.core.preprocess.slices import (
     picture_spacing,
     world_axes,
 )
+from napari_medvlseg.core.volume_spec import SIDES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_medvlseg.core.types import Image
+    from napari_medvlseg.core.volume_spec import VolumeSpec
 
     Shape = tuple[int, ...]
 
@@ -36,18 +38,21 @@ MOST_VOXELS_A_SIDE = 8192
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelGrid:
-    """A grid in RAS order that fills the box of a volume's own grid.
+    """A grid in an order of its own, such as RAS, that fills a volume's own box.
 
     Parameters
     ----------
     axes : three ints
-        The native axis that runs most to the right, to the front and up.
+        The native axis that runs most along each axis of this grid, for RAS to the
+        right, to the front and up.
     flips : three bools
         Whether it runs the other way, in the order of `axes`.
     native_shape, shape : three ints
-        Voxels of the volume, and of this grid in RAS order.
+        Voxels of the volume, and of this grid.
     affine : (4, 4)
         Voxel of this grid to world.
+    smooths : bool
+        Whether what comes here is averaged where this grid is coarser.
     """
 
     axes: tuple[int, int, int]
@@ -55,10 +60,11 @@ class ModelGrid:
     native_shape: Shape
     shape: Shape
     affine: npt.NDArray[np.float64]
+    smooths: bool = True
 
     @classmethod
     def of(cls, image: Image, spacing_mm: Sequence[float] | None) -> ModelGrid:
-        """Return the grid of a volume at a spacing along R, A and S.
+        """Return the RAS grid of a volume at a spacing along R, A and S.
 
         Parameters
         ----------
@@ -66,15 +72,40 @@ class ModelGrid:
         spacing_mm : three floats, optional
             Without it, or where it is 0, voxels keep their length.
         """
-        world = world_axes(image.affine)
-        axes = [next(v for v in range(3) if world[v][0] == w) for w in range(3)]
-        flips = [world[axis][1] < 0 for axis in axes]
+        axes, flips = _turned(image, "RAS")
         native = image.spatial_shape
         edges = np.linalg.norm(image.affine[:3, :3], axis=0)
         shape = [
             resampled_size(native[axis], float(edges[axis]), wanted or edges[axis])
             for axis, wanted in zip(axes, spacing_mm or (0, 0, 0), strict=True)
         ]
+        return cls._filling(image, axes, flips, shape)
+
+    @classmethod
+    def for_spec(cls, image: Image, spec: VolumeSpec) -> ModelGrid:
+        """Return the grid on which a 3D model takes a volume.
+
+        Where the volume is resized as a whole nothing is averaged, as in training.
+        """
+        axes, flips = _turned(image, spec.orientation)
+        if spec.resized:
+            whole = cls._filling(image, axes, flips, spec.patch)
+            return replace(whole, smooths=False)
+        spacing = spec.spacing_mm if image.units == "mm" else None
+        upright = cls.of(image, spacing)
+        shape = [upright.shape[upright.axes.index(axis)] for axis in axes]
+        return cls._filling(image, axes, flips, shape)
+
+    @classmethod
+    def _filling(
+        cls,
+        image: Image,
+        axes: Sequence[int],
+        flips: Sequence[bool],
+        shape: Sequence[int],
+    ) -> ModelGrid:
+        """Return the grid of a shape that fills a volume's box, corner on corner."""
+        native = image.spatial_shape
         to_native = np.zeros((4, 4))
         to_native[3, 3] = 1
         for w, (axis, flip) in enumerate(zip(axes, flips, strict=True)):
@@ -93,7 +124,7 @@ class ModelGrid:
     def to_model(
         self, values: npt.NDArray[Any], *, nearest: bool = False
     ) -> npt.NDArray[Any]:
-        """Bring native values (I, J, K) here, (R, A, S).
+        """Bring native values (I, J, K) here, for RAS (R, A, S).
 
         Parameters
         ----------
@@ -102,19 +133,19 @@ class ModelGrid:
             For labels, whose dtype is kept; without, the values become float32.
         """
         turned = self._flip(values.transpose(self.axes))
-        return _resize(turned, self.shape, nearest=nearest)
+        return _resize(turned, self.shape, nearest=nearest, smooths=self.smooths)
 
     def to_native(
         self, values: npt.NDArray[Any], *, nearest: bool = False
     ) -> npt.NDArray[Any]:
-        """Bring values of this grid (R, A, S) back, (I, J, K)."""
+        """Bring values of this grid, for RAS (R, A, S), back, (I, J, K)."""
         shape = tuple(self.native_shape[axis] for axis in self.axes)
         resized = self._flip(_resize(values, shape, nearest=nearest))
         return resized.transpose([self.model_axis(axis) for axis in range(3)])
 
     @property
     def spacing_mm(self) -> tuple[float, ...]:
-        """Edges of a voxel along R, A and S."""
+        """Edges of a voxel along this grid's axes."""
         edges = np.linalg.norm(self.affine[:3, :3], axis=0)
         return tuple(float(edge) for edge in edges)
 
@@ -125,6 +156,19 @@ class ModelGrid:
     def _flip(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Turn the axes round that run the other way."""
         return np.flip(values, tuple(w for w, flip in enumerate(self.flips) if flip))
+
+
+def _turned(image: Image, orientation: str) -> tuple[list[int], list[bool]]:
+    """Return the native axis along each letter, and whether it runs the other way."""
+    world = world_axes(image.affine)
+    axes, flips = [], []
+    for letter in orientation:
+        number = next(n for n, pair in enumerate(SIDES) if letter in pair)
+        axis = next(v for v in range(3) if world[v][0] == number)
+        runs_up = world[axis][1] > 0
+        axes.append(axis)
+        flips.append(runs_up != (letter == SIDES[number][0]))
+    return axes, flips
 
 
 def resampled_size(size: int, edge_mm: float, wanted_mm: float) -> int:
@@ -201,7 +245,7 @@ def on_grid(image: Image, grid: ModelGrid, limits: tuple[float, float]) -> Image
 
 
 def _resize(
-    values: npt.NDArray[Any], shape: Shape, *, nearest: bool
+    values: npt.NDArray[Any], shape: Shape, *, nearest: bool, smooths: bool = True
 ) -> npt.NDArray[Any]:
     """Resize (I, J, K) axis by axis, corner on corner."""
     if not nearest:
@@ -214,19 +258,19 @@ def _resize(
             # The voxel that each centre lies in, in whole numbers: no rounding errors.
             values = values.take((2 * np.arange(size) + 1) * old // (2 * size), axis)
         else:
-            values = _interpolate(values, axis, size)
+            values = _interpolate(values, axis, size, smooths=smooths)
     return values
 
 
 def _interpolate(
-    values: npt.NDArray[np.float32], axis: int, size: int
+    values: npt.NDArray[np.float32], axis: int, size: int, *, smooths: bool
 ) -> npt.NDArray[np.float32]:
-    """Resize one axis linearly, averaging where it shrinks."""
+    """Resize one axis linearly, where it smooths averaging what shrinks."""
     moved = np.moveaxis(values, axis, -1)
     writable = np.require(moved, requirements=["C", "W"])  # else torch warns
     rows = torch.from_numpy(writable.reshape(1, 1, -1, moved.shape[-1]))
     resized = functional.interpolate(
-        rows, (rows.shape[2], size), mode="bilinear", antialias=True
+        rows, (rows.shape[2], size), mode="bilinear", antialias=smooths
     )
     shaped: npt.NDArray[np.float32] = resized.numpy().reshape(*moved.shape[:-1], size)
     return np.moveaxis(shaped, -1, axis)

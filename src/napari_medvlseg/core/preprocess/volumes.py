@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 
 def network_volume(
-    image: Image, grid: ModelGrid, window: Sequence[float] | None
+    image: Image,
+    grid: ModelGrid,
+    window: Sequence[float] | None,
+    *,
+    min_max: bool = False,
 ) -> Tensor:
     """Return a grey volume on the model's grid, (1, I, J, K) float32.
 
@@ -37,6 +41,9 @@ def network_volume(
     window : two floats, optional
         Grey values that become 0 and 1; without it the voxels that are not 0 are
         normalised, as in training (MONAI's transforms).
+    min_max : bool
+        Whether the darkest and the brightest voxel of the image become 0 and 1
+        instead.
 
     Raises
     ------
@@ -48,13 +55,13 @@ def network_volume(
         ScaleIntensityRange,
     )
 
-    if image.ndim != 3 or image.rgb:
-        what = "colours" if image.rgb else "a picture"
-        msg = f"expected a grey volume for a 3D model, got {what}; choose a 2D model"
-        raise ImageError(msg)
-    turned = torch.from_numpy(
-        np.ascontiguousarray(grid.to_model(_finite(image.voxels)), np.float32)
-    )
+    voxels = _grey(image)
+    if min_max:  # of the whole image: resampling may leave out its extremes
+        low, high = float(voxels.min()), float(voxels.max())
+        voxels = (voxels - low) / ((high - low) or 1.0)
+    turned = torch.from_numpy(np.ascontiguousarray(grid.to_model(voxels), np.float32))
+    if min_max:
+        return turned[None]
     if window is None:
         changed = NormalizeIntensity(nonzero=True, channel_wise=True)(turned[None])
     else:
@@ -63,9 +70,13 @@ def network_volume(
     return torch.as_tensor(changed).float()
 
 
-def _finite(voxels: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-    """Return voxels as float32, with the lowest number in place of what is none."""
-    values: npt.NDArray[np.float32] = voxels.astype(np.float32)
+def _grey(image: Image) -> npt.NDArray[np.float32]:
+    """Return a volume as float32, with the lowest number in place of what is none."""
+    if image.ndim != 3 or image.rgb:
+        what = "colours" if image.rgb else "a picture"
+        msg = f"expected a grey volume for a 3D model, got {what}; choose a 2D model"
+        raise ImageError(msg)
+    values: npt.NDArray[np.float32] = image.voxels.astype(np.float32)
     known = np.isfinite(values)
     if not known.any():
         msg = "expected numbers as grey values, got none that is finite"

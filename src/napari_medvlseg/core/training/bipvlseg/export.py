@@ -28,7 +28,7 @@ from napari_medvlseg.core.palette import class_colors
 from napari_medvlseg.core.training.bipvlseg.card import card_markdown, modality_of
 from napari_medvlseg.core.training.bipvlseg.start import NETWORK, WEIGHTS
 from napari_medvlseg.core.training.bundling import INTENDED_USE, half
-from napari_medvlseg.core.volume_spec import VolumeSpec
+from napari_medvlseg.core.volume_spec import SIDES, VolumeSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,8 +103,6 @@ def export_volume_bundle(
 def _spec(run: Path, network: BiPVLConfig, settings: Mapping[str, Any]) -> VolumeSpec:
     """Return what the bundle says of volumes and classes."""
     sheet = read_class_sheet(run / CLASSES)
-    told, window = settings["spacing_mm"], settings["window"]
-    spacing = (float(told[0]), float(told[1]), float(told[2])) if any(told) else None
     return VolumeSpec(
         sheet=sheet,
         colors=class_colors(len(sheet.classes)),
@@ -112,11 +110,36 @@ def _spec(run: Path, network: BiPVLConfig, settings: Mapping[str, Any]) -> Volum
         text_format=settings["text_format"],
         patch=network.patch,
         overlap=OVERLAP,
-        spacing_mm=spacing,
-        window=(float(window[0]), float(window[1])) if any(window) else None,
         channels=network.channels,
         regions=_regions(str(settings.get("regions", ""))),
+        **preparation(settings),
     )
+
+
+def preparation(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a run prepared its volumes, as fields of `VolumeSpec`.
+
+    Parameters
+    ----------
+    told : mapping
+        The fields of `VolumeTrainConfig`; its spacing is in the order of the axes.
+    """
+    orientation = str(told.get("orientation", "RAS"))
+    resized, min_max = bool(told.get("resized")), bool(told.get("min_max"))
+    spacing, window = told["spacing_mm"], told["window"]
+    along = dict(zip(orientation, spacing, strict=False))
+    world = tuple(
+        float(along[axis]) for pair in SIDES for axis in pair if axis in along
+    )
+    return {
+        "spacing_mm": world if any(spacing) and not resized else None,
+        "window": (float(window[0]), float(window[1]))
+        if any(window) and not min_max
+        else None,
+        "orientation": orientation,
+        "resized": resized,
+        "min_max": min_max,
+    }
 
 
 def _regions(told: str) -> tuple[tuple[int, ...], ...]:

@@ -101,12 +101,6 @@ class MedCLIPVolumeConfig(VolumeTrainConfig):
             raise ValueError(msg)
         return found
 
-    @property
-    def bundles(self) -> bool:
-        """Whether volumes are prepared in a way that a bundle can tell of."""
-        plain = not (self.resized or self.min_max)
-        return plain and self.orientation == "RAS"
-
     def network(self) -> MedCLIPSegConfig:
         """Return the network."""
         vision = VisionShape(

@@ -18,6 +18,7 @@ from napari_medvlseg.core.training.bipvlseg.export import (
     OVERLAP,
     SETTINGS,
     first_words,
+    preparation,
     text_encoder_facts,
 )
 from napari_medvlseg.core.training.bipvlseg.start import NETWORK, WEIGHTS
@@ -58,7 +59,7 @@ def export_medclip_volume_bundle(
     try:
         network = MedCLIPSegConfig.from_dict(told["config"])
         state = load_file(run / WEIGHTS)
-        spec = _spec(network, told)
+        spec = _spec(network, told, str(settings.get("picture", "")))
         text = text_encoder_facts(told["text"])
     except (
         *(OSError, SafetensorError),
@@ -86,9 +87,11 @@ def export_medclip_volume_bundle(
     )
 
 
-def _spec(network: MedCLIPSegConfig, told: Mapping[str, Any]) -> VolumeSpec:
+def _spec(
+    network: MedCLIPSegConfig, told: Mapping[str, Any], picture: str
+) -> VolumeSpec:
     """Return what the bundle says of volumes and structures."""
-    prompts, spacing, window = told["prompts"], told["spacing_mm"], told["window"]
+    prompts = told["prompts"]
     one, two, three = network.vision_shape.image
     return VolumeSpec(
         sheet=ClassSheet(tuple(ClassText(title=each["name"]) for each in prompts)),
@@ -97,8 +100,8 @@ def _spec(network: MedCLIPSegConfig, told: Mapping[str, Any]) -> VolumeSpec:
         text_format="names",
         patch=(one, two, three),
         overlap=OVERLAP,
-        spacing_mm=(spacing[0], spacing[1], spacing[2]) if any(spacing) else None,
-        window=(window[0], window[1]) if any(window) else None,
+        picture=picture,
+        **preparation(told),
         regions=tuple(tuple(each["labels"]) for each in prompts),
     )
 
@@ -106,15 +109,23 @@ def _spec(network: MedCLIPSegConfig, told: Mapping[str, Any]) -> VolumeSpec:
 def _card(config: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
     """Return the card in Markdown."""
     training = config["training"]
-    sides = " x ".join(str(side) for side in config["volume"]["patch"])
+    volume = config["volume"]
+    sides = " x ".join(str(side) for side in volume["patch"])
+    taken = (
+        f"The whole volume is resized to {sides} voxels"
+        if volume["resized"]
+        else f"Windows of {sides} voxels"
+    )
     start = "M3D-CLIP's" if training["towers"] else "random"
     return "\n".join(
         [
             *card_opening(config),
             f"MedCLIPSeg on volumes; its image tower began with {start} weights.",
             f"{config['parameters'] / 1e6:.1f} million parameters in the bundle, which",
-            f"reads prompts with {training['text']}. Windows of {sides} voxels.",
-            "Each structure is a question of its own.",
+            f"reads prompts with {training['text']}.",
+            f"{taken}, axes to {volume['orientation']}.",
+            "Each structure is a question of its own; a prompt is its name, or a",
+            "sentence with its name.",
             "",
             "## What it was trained on",
             "",

@@ -58,8 +58,7 @@ def train_medclip_volume_steps(
         A folder of labelled volumes, as `volume_cases` describes it.
     output : Path
         Gets ``checkpoint.pt``, ``config.json``, ``curves.csv``, ``curves.png`` and at
-        the end ``model.safetensors``, ``network.json`` and, unless volumes are resized
-        (`MedCLIPVolumeConfig.bundles`), a bundle.
+        the end ``model.safetensors``, ``network.json`` and a bundle.
     config : MedCLIPVolumeConfig
 
     Yields
@@ -182,8 +181,7 @@ class _Run(VolumeRun):
         }
         text = json.dumps(told, indent=2, ensure_ascii=False)
         (self.output / NETWORK).write_text(text, encoding="utf-8")
-        if config.bundles:
-            export_medclip_volume_bundle(self.output, self.output / BUNDLE)
+        export_medclip_volume_bundle(self.output, self.output / BUNDLE)
 
 
 def load_towers(network: MedCLIPSeg, path: Path) -> tuple[str, ...]:
