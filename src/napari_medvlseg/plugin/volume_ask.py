@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from napari_medvlseg.core.class_prompts import choose_classes
@@ -33,7 +34,7 @@ def job_of(
     Raises
     ------
     ImageError
-        If a 3D model is to segment a picture.
+        If a 3D model is to segment a picture, or takes several channels.
     PromptError
         If a prompt names what a 3D model does not know.
     """
@@ -48,14 +49,23 @@ def job_of(
             "choose another model"
         )
         raise ImageError(msg)
+    if spec.channels != 1:
+        msg = (
+            f"expected {spec.channels} volumes of one place for {card.model_id}, which "
+            "the dock does not take yet; run medvlseg segment FIRST --channel SECOND "
+            "and so on in a shell, and open what it writes"
+        )
+        raise ImageError(msg)
     texts = config.class_texts
     names = parse_class_sheet(texts).names if texts else spec.names
-    indices = choose_classes(names, prompts).indices
+    choice = choose_classes(names, prompts, forgiving=config.read_names)
     return Job(
         cut,
-        tuple(names[index] for index in indices),
+        tuple(names[index] for index in choice.indices),
         card.model_id,
         config,
-        colors=tuple(spec.colors[index] for index in indices),
+        colors=tuple(spec.colors[index] for index in choice.indices),
         exclusive=spec.exclusive,
+        max_entropy=math.log(len(names) + 1 if spec.exclusive else 2),
+        hints=choice.hints,
     )

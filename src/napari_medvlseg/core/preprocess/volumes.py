@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def network_volume(
     image: Image, grid: ModelGrid, window: Sequence[float] | None
 ) -> Tensor:
-    """Return a grey volume on the model's grid, (1, I, J, K) float32.
+    """Return a grey volume on the model's grid, (channels, I, J, K) float32.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def network_volume(
     grid : ModelGrid
     window : two floats, optional
         Grey values that become 0 and 1; without it the voxels that are not 0 are
-        normalised, as in training (MONAI's transforms).
+        normalised, each channel by itself, as in training (MONAI's transforms).
 
     Raises
     ------
@@ -52,14 +52,19 @@ def network_volume(
         what = "colours" if image.rgb else "a picture"
         msg = f"expected a grey volume for a 3D model, got {what}; choose a 2D model"
         raise ImageError(msg)
-    turned = torch.from_numpy(
-        np.ascontiguousarray(grid.to_model(_finite(image.voxels)), np.float32)
+    turned = torch.stack(
+        [
+            torch.from_numpy(
+                np.ascontiguousarray(grid.to_model(_finite(voxels)), np.float32)
+            )
+            for voxels in (image.voxels, *image.channels)
+        ]
     )
     if window is None:
-        changed = NormalizeIntensity(nonzero=True, channel_wise=True)(turned[None])
+        changed = NormalizeIntensity(nonzero=True, channel_wise=True)(turned)
     else:
         low, high = window
-        changed = ScaleIntensityRange(low, high, 0.0, 1.0, clip=True)(turned[None])
+        changed = ScaleIntensityRange(low, high, 0.0, 1.0, clip=True)(turned)
     return torch.as_tensor(changed).float()
 
 
