@@ -146,6 +146,7 @@ def test_channels_come_from_several_files_or_from_four_axes(
     assert _load(tmp_path / "out" / "whole_labels.nii.gz").shape == SHAPE
     assert main(["evaluate", *words, "--data", str(data)]) == 0
     capsys.readouterr()
+    ask[-1] = str(tmp_path / "other")
     assert main([*ask, first]) == 2
     assert "volume of 2 channels for two-3d, got 1" in capsys.readouterr().err
     other = ["segment", "--model", str(bundle), "--prompt", "all"]

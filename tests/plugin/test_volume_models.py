@@ -114,14 +114,13 @@ def test_classes_are_named_and_coloured_and_share_their_entropies(
     limit = dock.results._limits["predictive_entropy"]
     assert limit.text() == "to 1.1 nats"
     assert "the classes and the background: ln 3" in limit.toolTip()
-    viewer.layers.selection.active = viewer.layers["volume"]
-    dock.results.set_findings(None)
-    assert limit.text() == "to 0.69 nats"
-    assert dock.results._limits["probability"].text() == "to 1"
     assert not dock.results.threshold.isEnabled()
     viewer.cursor.position = (2, 4, 5)
     dock._on_cursor_moved()
     assert "Bright blob: probability 0.9" in dock.results.read_out.text()
+    dock.results.set_findings(None)
+    assert limit.text() == "to 0.69 nats"
+    assert dock.results._limits["probability"].text() == "to 1"
 
 
 def test_a_corrected_name_is_told(

@@ -125,9 +125,9 @@ def test_text_reaches_the_logits_through_each_stage_alone() -> None:
 BACKBONES: dict[str, dict[str, Any]] = {
     "swin-unetr": {"widths": (12,), "patch": (64, 32, 32)},
     "swin-unetr-v2": {"widths": (12,), "patch": (64, 32, 32)},
-    "unet": {"widths": (4, 4, 8, 8, 8), "patch": (16, 16, 16)},
+    "unet": {"widths": (4, 4, 8, 8, 8), "patch": (32, 16, 16)},
     "unetr": {"widths": (4, 24), "patch": (32, 32, 16)},
-    "unet++": {"widths": (4, 4, 8, 8, 8, 4), "patch": (16, 16, 16)},
+    "unet++": {"widths": (4, 4, 8, 8, 8, 4), "patch": (32, 16, 16)},
 }
 
 
