@@ -41,7 +41,7 @@ def test_a_3d_model_is_timed_beside_a_plain_loop(
     assert result.speedup_one.cpu_s == pytest.approx(
         result.naive_one.cpu_s / result.one.cpu_s
     )
-    assert result.difference_float32 < 1e-5
+    assert 0 < result.difference_float32 < 1e-5  # the plain loop's network is MONAI's
     assert result.difference == result.difference_float32
     picture = Image(np.zeros((8, 9), np.uint8))
     with pytest.raises(ImageError, match="expected a whole grey volume"):
