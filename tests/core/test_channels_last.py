@@ -39,7 +39,8 @@ def test_the_norm_is_torchs_and_the_channels_stay_last(*, affine: bool) -> None:
 def test_a_networks_own_norms_are_replaced_wherever_they_are() -> None:
     inner = nn.Sequential(nn.Conv3d(3, 4, 3), nn.InstanceNorm3d(4, affine=True))
     running = nn.InstanceNorm3d(4, track_running_stats=True)
-    network = nn.Sequential(inner, nn.LeakyReLU(), nn.Sequential(running))
+    last = nn.Sequential(running)
+    network = nn.Sequential(inner, nn.LeakyReLU(), last)
     names, volume = set(network.state_dict()), _volume()
     with torch.inference_mode():
         before = network.eval()(volume)
@@ -47,6 +48,6 @@ def test_a_networks_own_norms_are_replaced_wherever_they_are() -> None:
         torch.testing.assert_close(network(volume), before, atol=1e-5, rtol=1e-5)
     assert set(network.state_dict()) == names
     assert isinstance(inner[1], InstanceNormLast)
-    assert network[2][0] is running
+    assert last[0] is running
     weight = network.get_parameter("0.0.weight")
     assert weight.is_contiguous(memory_format=torch.channels_last_3d)

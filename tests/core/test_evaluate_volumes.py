@@ -21,6 +21,7 @@ from napari_medvlseg.core.evaluate_volumes import (
     evaluate_volumes,
     summarise_volumes,
 )
+from napari_medvlseg.core.io.read import read
 from napari_medvlseg.core.pipeline import segment
 from napari_medvlseg.core.volume_sets import volume_cases
 from tests.volume_models import GreyNetwork, grey_predictor
@@ -125,7 +126,7 @@ def test_the_uncertainty_of_a_set_is_compared_with_its_error(volumes: Path) -> N
     briers, correlations = [], []
     for case, of_case in zip(cases, told["cases"], strict=True):
         found = segment(case.images[0], "all", predictor, num_samples=4)
-        right = np.asarray(nib.load(case.label).dataobj)
+        right = read(case.label).voxels
         union = (found.labels > 0) | (right > 0)
         p = np.stack([1 - found.probability.sum(axis=0), *found.probability])
         one_hot = np.stack([right == n for n in range(3)])

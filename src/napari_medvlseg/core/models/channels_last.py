@@ -26,7 +26,8 @@ class InstanceNormLast(nn.Module):
     def __init__(self, norm: nn.InstanceNorm3d) -> None:
         super().__init__()
         self.eps = norm.eps
-        self.weight, self.bias = norm.weight, norm.bias
+        self.weight: nn.Parameter | None = norm.weight if norm.affine else None
+        self.bias: nn.Parameter | None = norm.bias if norm.affine else None
 
     def forward(self, volume: Tensor) -> Tensor:
         """(B, C, i, j, k) to the same shape."""
@@ -49,7 +50,7 @@ class InstanceNormLast(nn.Module):
 def put_channels_last(network: nn.Module) -> None:
     """Lay out a network's weights so, and replace its instance norms."""
     _replace_norms(network)
-    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last_3d)
 
 
 def _replace_norms(module: nn.Module) -> None:
