@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
@@ -101,13 +102,82 @@ def test_evaluate_tells_each_class(
     shown = capsys.readouterr().out
     assert "Posterior hippocampus" in shown
     assert "HD95" in shown
+    assert "Spearman, mutual information and error" in shown
     told = json.loads(figures.read_text(encoding="utf-8"))
     assert (told["set"], told["n"], told["units"]) == ("set", 1, "mm")
     assert set(told["classes"]["Anterior hippocampus"]) == {"dsc", "nsd", "hd95"}
+    believed = told["reliability"]
+    assert 0 <= believed["brier"]["union"] <= 1
+    assert believed["cases"]["ece"]["mean"] == pytest.approx(believed["ece"]["union"])
     assert main([*words, *data, *data, "--json", str(figures)]) == 0
     assert json.loads(figures.read_text(encoding="utf-8"))["n"] == 1  # the same set
+    assert main([*words, *data, "--figures", str(tmp_path)]) == 2
+    assert "--figures belongs to models of pictures" in capsys.readouterr().err
     assert main([*words, *data, "--split", "test"]) == 2
     assert "labelled volumes of the test split" in capsys.readouterr().err
+
+
+def test_channels_come_from_several_files_or_from_four_axes(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = str(write_tiny_bundle(tmp_path / "models" / "two-3d", channels=2))
+    voxels = np.random.default_rng(0).normal(100, 20, (*SHAPE, 2)).astype(np.float32)
+    data = tmp_path / "set"
+    for kind in ("imagesVal", "labelsVal"):
+        (data / kind).mkdir(parents=True)
+    named = {
+        "imagesVal/scan_0000": voxels[..., 0],
+        "imagesVal/scan_0001": voxels[..., 1],
+        "labelsVal/scan": (voxels[..., 0] > 100).astype(np.uint8),
+        "../whole": voxels,
+    }
+    for name, array in named.items():
+        nib.save(nib.Nifti1Image(array, np.eye(4) * 2), data / f"{name}.nii.gz")
+    words = ["--model", model, "--samples", "1"]
+    first, second = (str(data / f"imagesVal/scan_000{n}.nii.gz") for n in (0, 1))
+    ask = ["segment", *words, "--prompt", "all", "-o", str(tmp_path / "out")]
+    assert main([*ask, first, "--channel", second]) == 0
+    assert main([*ask, str(tmp_path / "whole.nii.gz")]) == 0
+    apart, whole = (
+        _load(tmp_path / "out" / f"{name}_probability.nii.gz").get_fdata()
+        for name in ("scan_0000", "whole")
+    )
+    np.testing.assert_array_equal(apart, whole)
+    assert _load(tmp_path / "out" / "whole_labels.nii.gz").shape == SHAPE
+    assert main(["evaluate", *words, "--data", str(data)]) == 0
+    capsys.readouterr()
+    ask[-1] = str(tmp_path / "other")
+    assert main([*ask, first]) == 2
+    assert "volume of 2 channels for two-3d, got 1" in capsys.readouterr().err
+    other = ["segment", "--model", str(bundle), "--prompt", "all"]
+    assert main([*other, first, "--channel", second, "-o", str(tmp_path / "x")]) == 2
+    assert "--channel belongs to 3D models" in capsys.readouterr().err
+    assert main([*ask, first, second, "--channel", second]) == 2
+    assert "expected one image beside --channel" in capsys.readouterr().err
+
+
+def test_several_sets_are_averaged_and_a_twin_is_asked_on_flips(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model whose draws are all alike is asked once a view."""
+    twin = write_tiny_bundle(tmp_path / "models" / "twin-3d", text="none")
+    other = tmp_path / "other"
+    shutil.copytree(scan.parent.parent, other)
+    figures = tmp_path / "figures.json"
+    words = ["evaluate", "--model", str(twin), "--flips", "RA"]
+    data = ["--data", str(scan.parent.parent), "--data", str(other)]
+    assert main([*words, *data, "--json", str(figures)]) == 0
+    told = json.loads(figures.read_text(encoding="utf-8"))
+    one, two = told["sets"]
+    assert (one["samples"], one["flips"]) == (4, "RA")
+    assert one["dsc"]["mean"] == two["dsc"]["mean"] == told["mean"]["dsc"]["mean"]
+    brier = one["reliability"]["brier"]["union"]
+    assert told["mean"]["brier"] == {"mean": brier, "std": 0.0}
+    shown = capsys.readouterr().out
+    assert "4 samples, flips RA" in shown
+    assert "mean of sets" in shown
+    assert main([*words[:-1], "X", *data]) == 2
+    assert "flips must be some of the letters RAS" in capsys.readouterr().err
 
 
 def test_a_run_is_exported_with_its_figures_and_the_model_is_listed(
@@ -150,3 +220,18 @@ def test_a_run_is_exported_with_its_figures_and_the_model_is_listed(
     assert main(["models", "export", "mine-3d", "--output", packed]) == 0
     assert main(["models", "import", packed, "--name", "again"]) == 0
     assert model_card("again").volume == model_card("mine-3d").volume
+
+
+def test_bench_tells_seconds_and_how_many_times_faster(
+    bundle: Path, scan: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["bench", str(scan), "--model", str(bundle), "--repeats", "1"]
+    assert main([*words, "--samples", "2", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["shape"] == list(SHAPE)
+    assert told["one"]["cpu_s"] > 0
+    assert told["speedup"]["wall_s"] > 0
+    assert main([*words, "--samples", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert "times faster, 2" in shown
+    assert "of the processor" in shown

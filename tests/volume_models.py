@@ -125,11 +125,15 @@ _SMALL_TEXT = replace(
 
 
 def write_tiny_run(run: Path, **changes: Any) -> Path:
-    """Write what a finished run of BiPVL-Seg leaves, of random weights."""
+    """Write what a finished run of BiPVL-Seg leaves, of random weights.
+
+    Beside settings, `changes` may tell the `channels` of the image.
+    """
+    channels = changes.pop("channels", 1)
     settings = replace(TINY_3D, **changes)
     run.mkdir(parents=True, exist_ok=True)
     sheet = find_sheet(settings.sheet)
-    config = settings.network(len(sheet.classes), 1)
+    config = settings.network(len(sheet.classes), channels)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         network = BiPVLSeg(config, _SMALL_TEXT)

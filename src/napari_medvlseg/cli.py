@@ -351,18 +351,24 @@ def _bench(commands: argparse._SubParsersAction[_Parser]) -> None:
         commands,
         "bench",
         "cli_models:run_bench",
-        "Measure speed, memory and agreement on one picture. The times are those of "
-        "loading, a preview, all samples, a second prompt, adaptive sampling, and the "
-        "same network called one by one in float32 as the authors do (31 complete "
-        "passes for 30 samples), with which the results must agree.",
-        ["medvlseg bench", "medvlseg bench picture.png --samples 10 --json"],
+        "Measure speed, memory and agreement on one picture, of a 3D model on one "
+        "volume. The times are those of loading, a preview, all samples, a second "
+        "prompt, adaptive sampling (of pictures), and the same network called one by "
+        "one in float32 as the authors do (31 complete passes for 30 samples), with "
+        "which the results must agree.",
+        [
+            "medvlseg bench",
+            "medvlseg bench picture.png --samples 10 --json",
+            "medvlseg bench heart.nii.gz --model cardiac-3d",
+        ],
     )
     parser.add_argument(
         "image",
         nargs="?",
         type=path_of,
         metavar="IMAGE",
-        help="[a 512 x 512 RGB picture that scikit-image ships]",
+        help="[a 512 x 512 RGB picture that scikit-image ships; for a 3D model one "
+        "window of random numbers]",
     )
     _model_flag(parser)
     parser.add_argument(

@@ -165,12 +165,17 @@ def _export_model(options: argparse.Namespace) -> int:
 def run_bench(options: argparse.Namespace) -> int:
     """Measure speed, memory and agreement."""
     from napari_medvlseg.core.bench import bench_image, bench_steps
+    from napari_medvlseg.core.bundle import model_card
     from napari_medvlseg.core.io.read import read
 
     config = segment_config(options)
     if options.repeats < 1:
         msg = f"repeats must be at least 1, got {options.repeats}"
         raise UsageError(msg)
+    if model_card(options.model).volume is not None:
+        from napari_medvlseg.cli_volumes import bench as bench_volumes
+
+        return bench_volumes(options, config)
     image = bench_image() if options.image is None else read(options.image)
     result = None
     with progress("", None) as move:

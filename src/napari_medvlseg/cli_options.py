@@ -110,7 +110,16 @@ def add_flags(
 
 
 def add_segment_flags(parser: argparse.ArgumentParser) -> None:
-    """Add ``--format`` and ``--resume``."""
+    """Add ``--channel``, ``--format`` and ``--resume``."""
+    parser.add_argument(
+        "--channel",
+        type=path_of,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="For a 3D model of several channels: the next one's file, IMAGE being the "
+        "first; may be repeated. A NIfTI file of four axes needs none.",
+    )
     parser.add_argument(
         "--format",
         choices=FORMATS,

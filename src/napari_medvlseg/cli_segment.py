@@ -77,8 +77,12 @@ def _jobs(options: argparse.Namespace) -> tuple[Path, dict[Path, str]]:
         raise UsageError(msg)
     jobs = dict(zip(paths, stems, strict=True))
     model_card(options.model)
+    if options.channel and len(paths) != 1:
+        msg = f"expected one image beside --channel, got {len(paths)}"
+        raise UsageError(msg)
     if len(paths) == 1:
-        check_readable(paths[0])
+        for path in (*paths, *options.channel):
+            check_readable(path)
     check_output(output, jobs, overwrite=options.overwrite)
     return output, jobs
 
@@ -115,11 +119,10 @@ def _segment_one(
     """Segment one image, write its files and say what was found."""
     from napari_medvlseg.core.io.formats import Source, check_format
     from napari_medvlseg.core.io.kept import forget
-    from napari_medvlseg.core.io.read import read
     from napari_medvlseg.core.io.write import write
 
     source = Source(path, options.series)
-    image = read(path, series=options.series)
+    image = _read(path, task[1], options)
     check_format(image, source, options.format)
     _logger.info("segmenting %s, shape %s", path, image.voxels.shape)
     kept = _kept_slices(image, output / stem, task, options)
@@ -148,6 +151,23 @@ def _segment_one(
     for line in describe_result(found):
         say(f"{path.name}: {line}")
     say(f"{path.name}: written to {output / stem}_*")
+
+
+def _read(path: Path, predictor: AnyPredictor, options: argparse.Namespace) -> Image:
+    """Read an image, with its channels where the model takes several."""
+    from napari_medvlseg.core.io.channels import read_channels
+    from napari_medvlseg.core.io.read import read
+
+    spec = predictor.card.volume
+    if spec is not None and spec.channels > 1:
+        return read_channels([path, *options.channel])
+    if options.channel:
+        msg = (
+            f"--channel belongs to 3D models of several channels, which "
+            f"{predictor.card.model_id} is not; leave it out"
+        )
+        raise UsageError(msg)
+    return read(path, series=options.series)
 
 
 def _result(

@@ -50,3 +50,12 @@ def test_an_unknown_name_gets_the_nearest_known_ones() -> None:
 def test_nothing_is_no_prompt(prompts: list[str]) -> None:
     with pytest.raises(PromptError, match="Spleen, Right kidney"):
         choose_classes(NAMES, prompts)
+
+
+def test_a_slip_in_names_that_are_alike_goes_to_the_nearer_one() -> None:
+    names = ["Anterior hippocampus", "Posterior hippocampus"]
+    assert choose_classes(names, ["anterior hipocampus"]).indices == (0,)
+    assert choose_classes(names, ["posterior hippocampis"]).indices == (1,)
+    with pytest.raises(PromptError, match="'Anterior hippocampus', 'Posterior"):
+        choose_classes(names, ["terior hippocampus"])
+    assert choose_classes(["Liver"], ["livr"]).indices == (0,)

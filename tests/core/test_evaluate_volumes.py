@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import nibabel as nib
@@ -11,6 +12,7 @@ import torch
 from monai.metrics.meandice import compute_dice
 from scipy.ndimage import binary_erosion, generate_binary_structure
 from scipy.spatial.distance import cdist
+from scipy.stats import spearmanr
 
 from napari_medvlseg.core.config import SegmentConfig
 from napari_medvlseg.core.errors import DatasetError
@@ -19,6 +21,8 @@ from napari_medvlseg.core.evaluate_volumes import (
     evaluate_volumes,
     summarise_volumes,
 )
+from napari_medvlseg.core.io.read import read
+from napari_medvlseg.core.pipeline import segment
 from napari_medvlseg.core.volume_sets import volume_cases
 from tests.volume_models import GreyNetwork, grey_predictor
 
@@ -106,11 +110,56 @@ def test_each_class_of_each_case_is_measured(volumes: Path) -> None:
     told = summarise_volumes(results, {"set": "blobs"})
     assert (told["n"], told["units"]) == (2, "mm")
     bright, dark = told["classes"]["Bright blob"], told["classes"]["Dark blob"]
-    assert dark["dsc"] == {"mean": 1.0, "std": 0.0}
+    assert dark["dsc"] == {"mean": 1.0, "std": 0.0, "quartiles": [1.0] * 3}
     assert bright["dsc"]["mean"] == pytest.approx((1 + 6 / 7) / 2)  # 3 of 4 layers
     assert bright["hd95"]["mean"] == pytest.approx(0.5)  # 1 mm in one of two cases
     assert told["dsc"]["mean"] == pytest.approx((1 + (1 + 6 / 7) / 2) / 2)
     assert told["cases"][1]["classes"]["Bright blob"]["dsc"] == pytest.approx(6 / 7)
+
+
+def test_the_uncertainty_of_a_set_is_compared_with_its_error(volumes: Path) -> None:
+    """Against sums over the maps that `segment` gives, with SciPy's correlation."""
+    predictor = grey_predictor(patch=(10, 9, 8))
+    config = SegmentConfig(num_samples=4)
+    cases = volume_cases(volumes, "val")
+    told = summarise_volumes(list(evaluate_volumes(cases, predictor, config)), {})
+    briers, correlations = [], []
+    for case, of_case in zip(cases, told["cases"], strict=True):
+        found = segment(case.images[0], "all", predictor, num_samples=4)
+        right = read(case.label).voxels
+        union = (found.labels > 0) | (right > 0)
+        p = np.stack([1 - found.probability.sum(axis=0), *found.probability])
+        one_hot = np.stack([right == n for n in range(3)])
+        briers.append(np.square(p - one_hot).sum(axis=0)[union].mean() / 2)
+        error = 1 - (p * one_hot).sum(axis=0)
+        correlations.append(
+            spearmanr(error[union], found.mutual_information[0][union]).statistic
+        )
+        figures = of_case["reliability"]["all"]
+        assert figures["brier"] == pytest.approx(briers[-1], abs=1e-6)
+        assert of_case["samples"] == 4
+    believed = told["reliability"]
+    assert believed["brier"]["union"] == pytest.approx(np.mean(briers), abs=1e-6)
+    spread = believed["cases"]["brier"]
+    assert spread["std"] == pytest.approx(np.std(briers, ddof=1), abs=1e-6)
+    assert spread["quartiles"] == pytest.approx(np.quantile(briers, (0.25, 0.5, 0.75)))
+    of_information = believed["cases"]["spearman_mutual_information"]["mean"]
+    assert of_information == pytest.approx(np.mean(correlations), abs=1e-3)
+    assert 0 < believed["mutual_information_share"] < 1
+    json.dumps(told, allow_nan=False)
+
+
+def test_each_class_that_may_overlap_is_a_question_of_its_own(volumes: Path) -> None:
+    network = GreyNetwork(exclusive=False)
+    predictor = grey_predictor(network, patch=(10, 9, 8))
+    cases = volume_cases(volumes, "val")[:1]
+    config = SegmentConfig(num_samples=2)
+    (result,) = evaluate_volumes(cases, predictor, config)
+    assert set(result.reliability) == {"Bright blob", "Dark blob"}
+    assert result.overlap == [each.dsc for each in result.classes.values()]
+    believed = summarise_volumes([result], {})["reliability"]
+    expected = [one.union.brier for one in result.reliability.values() if one.union]
+    assert believed["brier"]["union"] == pytest.approx(np.mean(expected))
 
 
 def test_labels_of_another_grid_are_refused(volumes: Path) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import entropy as scipy_entropy
 from scipy.stats import pearsonr, spearmanr
 
 from napari_medvlseg.core.reliability import (
     BINS,
+    case_figures,
     case_reliability,
+    class_reliability,
     expected_calibration_error,
     pearson,
     spearman,
@@ -154,3 +157,68 @@ def test_the_curve_tells_the_error_by_entropy() -> None:
     assert by_entropy[-1, 0] == pytest.approx(entropy[doubtful].mean(), abs=0.01)
     assert by_entropy[-1, 2] == pytest.approx(doubtful.sum() / union.sum(), abs=0.05)
     assert summarise_reliability([], [])["error_by_entropy"] == []
+
+
+def _classes(seed: int) -> tuple[np.ndarray, ...]:
+    """Return p of background and two classes, entropies, found and right classes."""
+    generator = np.random.default_rng(seed)
+    p = generator.dirichlet((1.5, 1, 1), (6, 7, 8)).transpose(3, 0, 1, 2)
+    right = (p.cumsum(axis=0) < generator.random((6, 7, 8))).sum(axis=0)
+    total = scipy_entropy(p, axis=0)
+    return p, total, total * generator.uniform(0, 0.3, total.shape), right
+
+
+def test_classes_are_compared_as_their_definitions_say() -> None:
+    """Half the one-hot Brier score, 1 - p of the right class, and the winning class."""
+    p, total, information, right = _classes(5)
+    labels = p.argmax(axis=0)
+    case = class_reliability(p[1:], (total, information), labels, right)
+    union = (labels > 0) | (right > 0)
+    one_hot = np.stack([right == n for n in range(3)])
+    squared = np.square(p - one_hot).sum(axis=0) / 2
+    assert case.union is not None
+    assert case.union.brier == pytest.approx(squared[union].mean())
+    assert case.image.brier == pytest.approx(squared.mean())
+    error = 1 - np.take_along_axis(p, right[None], axis=0)[0]
+    np.testing.assert_allclose(case.sample[0], error[union])
+    told = case_figures(case)
+    assert told["spearman"] == pytest.approx(
+        spearmanr(error[union], total[union]).statistic
+    )
+    assert told["pearson_mutual_information"] == pytest.approx(
+        pearsonr(error[union], information[union]).statistic
+    )
+    share = information[union].sum() / total[union].sum()
+    assert told["mutual_information_share"] == pytest.approx(share)
+    assert told["doubt"] == pytest.approx(total.sum() / (p[1:].sum() + 1))
+    best, hit = p.max(axis=0)[union], (labels == right)[union]
+    gaps = []
+    for low in range(BINS):
+        inside = (best * BINS >= low) & (best * BINS < low + 1)
+        if inside.any():
+            gaps.append(inside.mean() * abs(best[inside].mean() - hit[inside].mean()))
+    assert told["ece"] == pytest.approx(sum(gaps))
+    by_entropy = summarise_reliability([case], [0.5])["error_by_entropy"]
+    assert max(row[0] for row in by_entropy) > np.log(2)
+    assert case.most == pytest.approx(np.log(3))
+
+
+def test_one_class_is_a_yes_or_no_question() -> None:
+    """But for the calibration, which is of the winning class."""
+    p, information, reference = _case(6)
+    maps = (_entropy(p), information)
+    one = case_reliability(p, maps, p > 0.5, reference)
+    labels, right = (p > 0.5).astype(np.uint8), reference.astype(np.uint8)
+    other = class_reliability(p[None], maps, labels, right)
+    assert one.union is not None
+    assert other.union is not None
+    assert other.union.brier == pytest.approx(one.union.brier)
+    np.testing.assert_allclose(other.sample, one.sample, atol=1e-6)
+    assert (other.doubt, other.most) == pytest.approx((one.doubt, one.most))
+    nothing = np.zeros((1, 4, 4), np.float32)
+    empty = class_reliability(
+        nothing, (nothing[0], nothing[0]), nothing[0] > 0, nothing[0] > 0
+    )
+    assert empty.union is None
+    assert case_figures(empty)["brier"] is None
+    assert case_figures(empty)["ece_image"] == 0

@@ -7,11 +7,13 @@ import itertools
 import pytest
 import torch
 
+from napari_medvlseg.core.config import SegmentConfig
 from napari_medvlseg.core.sampling import (
     DrawNoise,
     Place,
     draw_batches,
     draw_generator,
+    flip_views,
     is_mirrored,
 )
 
@@ -36,6 +38,15 @@ def test_a_batch_is_its_draws_one_by_one() -> None:
         together = batch(shape)
         apart = torch.cat([single((1, *shape[1:])) for single in singles])
         assert torch.equal(together, apart)
+
+
+def test_a_view_is_every_choice_of_axes_once() -> None:
+    assert flip_views("") == [()]
+    assert set(flip_views("RAS")) == {(), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2)} | {
+        (0, 1, 2)
+    }
+    with pytest.raises(ValueError, match="letters RAS"):
+        SegmentConfig(flips="AA")
 
 
 def test_noise_is_standard_normal() -> None:
@@ -67,7 +78,7 @@ def test_the_first_batch_is_a_preview_and_none_is_lost(
 def test_mirrored_draws_come_by_turns_in_batches_of_their_own(
     samples: int, size: int
 ) -> None:
-    groups = draw_batches(samples, size, mirrors=True)
+    groups = draw_batches(samples, size, views=2)
     assert groups[0] == [range(1)]
     done: list[int] = []
     for group in groups:
@@ -79,10 +90,10 @@ def test_mirrored_draws_come_by_turns_in_batches_of_their_own(
     assert len(done) == samples
 
 
-@pytest.mark.parametrize("mirrors", [False, True])
-def test_batches_end_where_a_count_is_wanted(*, mirrors: bool) -> None:
+@pytest.mark.parametrize("views", [1, 2, 8])
+def test_batches_end_where_a_count_is_wanted(views: int) -> None:
     stops = (5, 10, 20)
-    groups = draw_batches(30, 4, mirrors=mirrors, stops=stops)
+    groups = draw_batches(30, 4, views=views, stops=stops)
     ends: list[int] = []
     done: list[int] = []
     for group in groups:
@@ -92,6 +103,6 @@ def test_batches_end_where_a_count_is_wanted(*, mirrors: bool) -> None:
         assert sorted(done) == list(range(len(done)))
         ends.append(len(done))
     assert {*stops, 30} <= set(ends)
-    assert draw_batches(30, 4, mirrors=mirrors, stops=(30,)) == draw_batches(
-        30, 4, mirrors=mirrors
+    assert draw_batches(30, 4, views=views, stops=(30,)) == draw_batches(
+        30, 4, views=views
     )

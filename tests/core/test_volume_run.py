@@ -119,6 +119,79 @@ def test_the_result_lies_on_the_images_own_grid(
     np.testing.assert_array_equal(back, straight.labels)
 
 
+class _LeaningNetwork(GreyNetwork):
+    """Believes more in what lies at higher indices: flips do not leave it alone."""
+
+    def draw(self, seen: torch.Tensor, draws: int, noise: Any) -> torch.Tensor:
+        logits = super().draw(seen, draws, noise)
+        for axis in (2, 3, 4):
+            ramp = torch.linspace(-1, axis, logits.shape[axis])
+            logits = logits + ramp.reshape(-1, *[1] * (4 - axis)) * (
+                torch.tensor([0.0, 1.0, -1.0]).reshape(-1, 1, 1, 1)
+            )
+        return logits
+
+
+def test_flips_are_undone_and_averaged() -> None:
+    """A network whose draws are alike is asked once a view, and the views differ."""
+    network = _LeaningNetwork(noise=0.0)
+    image = _volume(np.eye(4))
+    predictor = grey_predictor(network, patch=SHAPE)
+    found = segment(image, "all", predictor, num_samples=30, flips="RS")
+    grey = torch.from_numpy(((image.voxels + 1) / 2).clip(0, 1))[None, None]
+    views = []
+    for axes in ((), (2,), (4,), (2, 4)):
+        logits = network.draw(grey.flip(axes), 1, zero_noise).flip(axes)
+        views.append(logits.softmax(dim=1)[0])
+    mean = torch.stack(views).mean(dim=0)
+    np.testing.assert_allclose(found.probability, mean[1:], atol=1e-6)
+    expected = [-(p * p.log()).sum(dim=0) for p in views]
+    np.testing.assert_allclose(
+        found.expected_entropy[0], torch.stack(expected).mean(dim=0), atol=1e-5
+    )
+    assert found.provenance["num_samples"] == 4
+    assert found.provenance["flips"] == "RS"
+    assert float(found.mutual_information.max()) > 0.01
+
+
+def test_draws_see_the_flips_by_turns() -> None:
+    """Each keeps the noise of its number; a batch more or less changes nothing."""
+    image, predictor = _volume(), grey_predictor()
+    plain = segment(image, "all", predictor, num_samples=6)
+    _same(plain, segment(image, "all", predictor, num_samples=6, flips="AS"))
+    steps = list(
+        segment_steps(
+            image,
+            ["all"],
+            predictor,
+            SegmentConfig(num_samples=6, flips="AS", batch_size=1),
+        )
+    )
+    assert steps[-1].done == steps[-1].total
+    _same(plain, steps[-1].snapshot())
+
+
+class _MeanNetwork(GreyNetwork):
+    """Looks at the mean of the channels."""
+
+    def look(self, window: torch.Tensor, _words: Any) -> torch.Tensor:
+        return window.mean(dim=1, keepdim=True)
+
+
+def test_a_model_of_several_channels_sees_them_all() -> None:
+    image, predictor = _volume(), grey_predictor(_MeanNetwork(), channels=2)
+    lower = (image.voxels - 0.5).clip(-1, 1)
+    upper = (image.voxels + 0.5).clip(-1, 1)
+    both = replace(image, voxels=lower, channels=(upper,))
+    mean = replace(image, voxels=(lower + upper) / 2)
+    found = segment(both, "all", predictor, num_samples=2)
+    _same(found, segment(mean, "all", grey_predictor(), num_samples=2))
+    with pytest.raises(ImageError, match="volume of 2 channels for grey, got 1"):
+        segment(image, "all", predictor)
+    with pytest.raises(ImageError, match="volume of 1 channels for grey, got 2"):
+        segment(both, "all", grey_predictor())
+
+
 def test_another_spacing_is_undone(phantom: Image) -> None:
     predictor = grey_predictor(spacing_mm=(0.5, 0.5, 2.5), window=(0.0, 1.0))
     found = segment(phantom, "bright blob", predictor, num_samples=2)

@@ -109,10 +109,39 @@ def test_classes_are_named_and_coloured_and_share_their_entropies(
     np.testing.assert_allclose(mask.get_color(2)[:3], [1, 0, 0])
     np.testing.assert_array_equal(mask.data, np.where(_volume() > 0, 2, 1))
     assert "#00ff00" in dock.results.legend.text()
+    for kind in ("predictive entropy", "mutual information", "expected entropy"):
+        limits = viewer.layers[f"{kind} · {both}"].contrast_limits
+        np.testing.assert_allclose(limits, (0, np.log(3)))  # and the background
+    limit = dock.results._limits["predictive_entropy"]
+    assert limit.text() == "to 1.1 nats"
+    assert "the classes and the background: ln 3" in limit.toolTip()
     assert not dock.results.threshold.isEnabled()
     viewer.cursor.position = (2, 4, 5)
     dock._on_cursor_moved()
     assert "Bright blob: probability 0.9" in dock.results.read_out.text()
+    dock.results.set_findings(None)
+    assert limit.text() == "to 0.69 nats"
+    assert dock.results._limits["probability"].text() == "to 1"
+
+
+def test_a_corrected_name_is_told(
+    qtbot: QtBot, viewer: Any, dock: SegmentWidget
+) -> None:
+    viewer.add_image(_volume(), name="volume")
+    assert run_and_wait(qtbot, dock, "brihgt blob")
+    assert "'brihgt blob' was read as 'Bright blob'" in dock.progress.status.text()
+    mask = viewer.layers["mask · Bright blob · volume"]
+    assert list(mask.features["prompt"]) == ["background", "Bright blob"]
+    entropy = viewer.layers["predictive entropy · Bright blob · volume"]
+    np.testing.assert_allclose(entropy.contrast_limits[1], np.log(3))  # not ln 2
+
+
+def test_a_model_of_several_channels_says_how_to_run_it(viewer: Any) -> None:
+    viewer.add_image(_volume(), name="volume")
+    cut = cut_layer(viewer.layers["volume"], viewer.dims, whole=True)
+    card = grey_predictor(channels=4).card
+    with pytest.raises(ImageError, match="expected 4 volumes of one place"):
+        job_of(cut, card, ["all"], SegmentConfig())
 
 
 def test_an_unknown_class_is_told_with_the_known_ones(
@@ -183,6 +212,7 @@ def test_a_session_with_classes_comes_back(
     assert result.segmentation is not None
     assert result.segmentation.exclusive
     assert result.job.exclusive
+    assert result.job.max_entropy == pytest.approx(np.log(3))
 
 
 def test_a_model_that_is_asked_in_words_takes_sentences() -> None:

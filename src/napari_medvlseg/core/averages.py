@@ -27,6 +27,14 @@ PLACES: Mapping[str, tuple[str, ...]] = {
     "spearman": ("reliability", "spearman", "predictive_entropy", "pixels"),
     "pearson": ("reliability", "pearson", "predictive_entropy", "pixels"),
     "ranking": ("reliability", "ranking"),
+    **{
+        f"{kind}_mutual_information": (
+            *("reliability", kind),
+            *("mutual_information", "pixels"),
+        )
+        for kind in ("spearman", "pearson")
+    },
+    "mutual_information_share": ("reliability", "mutual_information_share"),
 }
 """Where a set's summary holds the one number of each figure."""
 SHARED_MEANS = ("dsc", "nsd", "sensitivity", "specificity", "f1", "spearman", "pearson")
@@ -110,6 +118,14 @@ def spread(values: Iterable[float]) -> dict[str, float | None]:
         "mean": math.fsum(known) / len(known) if known else None,
         "std": statistics.stdev(known) if len(known) > 1 else None,
     }
+
+
+def wide_spread(values: Iterable[float]) -> dict[str, Any]:
+    """Return what `spread` does, and the quartiles, None where there are too few."""
+    known = list(values)
+    several = len(known) > 1
+    quartiles = statistics.quantiles(known, method="inclusive") if several else None
+    return {**spread(known), "quartiles": quartiles}
 
 
 def harmonic_mean(first: float | None, second: float | None) -> float | None:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from napari_medvlseg.core.captions import exchange_sides
 from napari_medvlseg.core.preprocess.intensity import choose_greys
 from napari_medvlseg.core.preprocess.pixels import resize, to_network_range
+from napari_medvlseg.core.preprocess.resample import ModelGrid
+from napari_medvlseg.core.preprocess.volumes import network_volume
 from napari_medvlseg.core.sampling import DrawNoise, Place, is_mirrored
-from napari_medvlseg.core.uncertainty import RunningStatistics
+from napari_medvlseg.core.uncertainty import ClassStatistics, RunningStatistics
+from napari_medvlseg.core.volume_run import windows_of
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     from napari_medvlseg.core.config import SegmentConfig
     from napari_medvlseg.core.predictor import Predictor
     from napari_medvlseg.core.types import Image
+    from napari_medvlseg.core.volume_predictor import VolumePredictor
 
 
 def naive_loop(
@@ -62,3 +67,29 @@ def naive_loop(
             statistics.add(logits.flip(-1) if mirrored else logits)
     probability, entropy = statistics.means().numpy()
     return probability, entropy
+
+
+def naive_volume_loop(
+    predictor: VolumePredictor, image: Image, config: SegmentConfig
+) -> npt.NDArray[np.float32]:
+    """Segment a volume as plainly as can be.
+
+    Every draw of every window reads the texts and sees the window again, alone and
+    without any memory; windows and noise are those of `segment`. Returns the mean
+    probability of each class on the image's grid, (C, *spatial).
+    """
+    spec = predictor.spec
+    grid = ModelGrid.of(image, spec.spacing_mm if image.units == "mm" else None)
+    windows = windows_of(network_volume(image, grid, spec.window), spec)
+    texts = spec.sheet.descriptions(spec.text_format)
+    for index in range(len(windows)):
+        statistics = ClassStatistics(exclusive=spec.exclusive)
+        for draw in range(config.num_samples):
+            predictor.forget()
+            seen = predictor.look(windows.cut(index), predictor.words(texts))
+            noise = DrawNoise(config.seed, [draw], Place(0, index))
+            statistics.add(predictor.draw(seen, 1, noise))
+        windows.add(index, statistics.means().cpu())
+    first = 1 if spec.exclusive else 0  # the background is not told
+    rows = range(first, first + len(spec.names))
+    return np.stack([grid.to_native(windows.blended(row)) for row in rows])

@@ -9,7 +9,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import tifffile
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from napari_medvlseg.core.types import Segmentation
 
     Map = npt.NDArray[np.float32]
+
+Result = TypeVar("Result")
 
 ANY_PROMPT = "one round lesion in the upper left of the image"
 """Where a model's card names nothing to find."""
@@ -101,13 +103,13 @@ class BenchResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(Generic[Result]):
     """What is being measured; the last one holds the result."""
 
     done: int
     total: int
     what: str
-    result: BenchResult | None = None
+    result: Result | None = None
 
 
 def bench_steps(
@@ -116,7 +118,7 @@ def bench_steps(
     config: SegmentConfig,
     repeats: int = 3,
     prompt: str = "",
-) -> Iterator[Stage]:
+) -> Iterator[Stage[BenchResult]]:
     """Measure a model on a picture, stage by stage.
 
     Parameters

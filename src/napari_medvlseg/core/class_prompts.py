@@ -20,6 +20,8 @@ _TRAILING = re.compile(
 )
 NEARLY = 0.85
 """Likeness of two spellings, from which one is taken for the other."""
+CLEARLY = 0.05
+"""By so much it must be more alike than the next: anterior and posterior are alike."""
 OFFERED = 3
 """Names that are offered in place of an unknown one."""
 
@@ -121,9 +123,12 @@ def plain_name(text: str) -> str:
 
 
 def misspelt(plain: str, known: dict[str, int]) -> int | None:
-    """Return the one class whose name is spelt nearly so."""
-    near = [index for name, index in known.items() if _ratio(plain, name) >= NEARLY]
-    return near[0] if len(near) == 1 else None
+    """Return the class whose name is spelt nearly so, and clearly more than others."""
+    likeness = {index: _ratio(plain, name) for name, index in known.items()}
+    best, *others = sorted(likeness, key=lambda index: likeness[index], reverse=True)
+    runner_up = likeness[others[0]] if others else 0.0
+    is_clear = likeness[best] >= max(NEARLY, runner_up + CLEARLY)
+    return best if is_clear else None
 
 
 def unknown_name(part: str, names: Sequence[str]) -> str:

@@ -18,6 +18,8 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 TILINGS = ("auto", "whole", "tile")
 FORMATS = ("auto", "nifti", "nrrd", "tiff", "dicom-seg")
 """What results are written as; auto follows the image."""
+AXES = "RAS"
+"""To the right, to the front, up: the axes of a 3D model's grid."""
 MAX_SAMPLES = 100
 ADAPTIVE_TOLERANCE = 0.025
 """Of `SegmentConfig.tolerance`, where it is wanted and no other is chosen: the mask's
@@ -63,6 +65,10 @@ class SegmentConfig:
     class_texts: str = ""
     """Of a 3D model: its classes in other words, as a .csv or .json sheet (or the text
     of a .json sheet); empty are the model's own."""
+    flips: str = ""
+    """Of a 3D model: axes along which its draws see the volume flipped, by turns, as
+    letters of R, A and S (RA makes four views); a model whose draws are all the same
+    is asked once a view."""
     batch_size: int = 4
     """Draws computed at once; changes speed and memory, not the result."""
 
@@ -74,6 +80,7 @@ class SegmentConfig:
         _check_range("tolerance", self.tolerance, 0, 1)
         _check_range("smooth_slices", self.smooth_slices, 0, MAX_SMOOTHING)
         parse_intensity(self.intensity)
+        _check_flips(self.flips)
         _check_choice("device", self.device, DEVICES)
         _check_choice("precision", self.precision, PRECISIONS)
         _check_choice("tiling", self.tiling, TILINGS)
@@ -83,6 +90,13 @@ def _check_range(name: str, value: float, low: float, high: float) -> None:
     """Refuse a number outside [low, high]."""
     if not low <= value <= high:
         msg = f"{name} must be between {low} and {high}, got {value}"
+        raise ValueError(msg)
+
+
+def _check_flips(flips: str) -> None:
+    """Refuse what are no axes, or one twice."""
+    if not set(flips) <= set(AXES) or len(set(flips)) < len(flips):
+        msg = f"flips must be some of the letters {AXES}, got {flips!r}"
         raise ValueError(msg)
 
 

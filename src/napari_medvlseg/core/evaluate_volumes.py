@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import math
-import statistics
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_medvlseg.core.averages import wide_spread
 from napari_medvlseg.core.errors import DatasetError
+from napari_medvlseg.core.io.channels import read_channels
 from napari_medvlseg.core.io.read import read
 from napari_medvlseg.core.metrics import (
     dice_similarity_coefficient,
     surface_distances,
 )
 from napari_medvlseg.core.pipeline import segment
+from napari_medvlseg.core.reliability import (
+    CaseReliability,
+    case_figures,
+    case_reliability,
+    class_reliability,
+    summarise_reliability,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
     from napari_medvlseg.core.config import SegmentConfig
-    from napari_medvlseg.core.types import Image
+    from napari_medvlseg.core.types import Image, Segmentation
     from napari_medvlseg.core.volume_predictor import VolumePredictor
     from napari_medvlseg.core.volume_sets import VolumeCase
 
@@ -58,13 +66,32 @@ class VolumeResult:
     """Over the whole volume, in nats."""
     mean_mutual_information: float
     """Over the whole volume, in nats."""
+    samples: int
+    """Draws of each window, in the mean."""
     seconds: float
+    reliability: Mapping[str, CaseReliability]
+    """Of all classes together, which exclude one another, or of each by its name."""
+
+    @property
+    def overlap(self) -> list[float]:
+        """Return the DSC that belongs to each entry of `reliability`."""
+        if len(self.reliability) < len(self.classes):
+            return [self.mean("dsc")]
+        return [figures.dsc for figures in self.classes.values()]
+
+    def mean(self, kind: str) -> float:
+        """Return a figure's mean over the classes."""
+        found = [getattr(figures, kind) for figures in self.classes.values()]
+        return math.fsum(found) / len(found)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields for a JSON file, with the means over the classes."""
-        found = [asdict(figures) for figures in self.classes.values()]
-        means = {kind: _mean(each[kind] for each in found) for kind in KINDS}
-        return {**asdict(self), **means}
+        names = [field.name for field in fields(self) if field.name != "classes"]
+        told = {name: getattr(self, name) for name in names}
+        classes = {name: asdict(figures) for name, figures in self.classes.items()}
+        believed = {n: case_figures(each) for n, each in self.reliability.items()}
+        means = {kind: self.mean(kind) for kind in KINDS}
+        return {**told, "classes": classes, "reliability": believed, **means}
 
 
 def evaluate_volumes(
@@ -86,27 +113,32 @@ def evaluate_volumes(
     Raises
     ------
     DatasetError
-        If labels are not on their image's grid, or have several channels.
+        If labels are not on their image's grid.
     MedVLSegError
         If a file cannot be read, or the model cannot segment it.
     """
     for case in cases:
         image, labels = _read(case)
         found = segment(image, "all", predictor, **asdict(config))
-        spacing = image.spacing_mm
-        figures = {
-            name: class_figures(mask, np.isin(labels, wanted), tolerance, spacing)
-            for name, mask, wanted in zip(
-                found.prompts, found.masks, predictor.spec.labels, strict=True
-            )
+        references = {
+            name: np.isin(labels, wanted)
+            for name, wanted in zip(found.prompts, predictor.spec.labels, strict=True)
         }
+        spacing = image.spacing_mm
         yield VolumeResult(
             image=case.name,
             units="voxels" if spacing is None else "mm",
-            classes=figures,
+            classes={
+                name: class_figures(mask, reference, tolerance, spacing)
+                for (name, reference), mask in zip(
+                    references.items(), found.masks, strict=True
+                )
+            },
             mean_predictive_entropy=float(found.predictive_entropy.mean(dtype=float)),
             mean_mutual_information=float(found.mutual_information.mean(dtype=float)),
+            samples=int(found.provenance["num_samples"]),
             seconds=float(found.provenance["seconds"]),
+            reliability=_reliability(found, references),
         )
 
 
@@ -146,6 +178,14 @@ def summarise_volumes(
         At least one.
     facts : mapping
         Set, split, model, samples and so on; they come first.
+
+    Returns
+    -------
+    dict
+        Of each figure mean, standard deviation and quartiles over the cases, the mean
+        of the classes and each class; ``reliability`` as `summarise_reliability` tells
+        it, with the ``cases`` beside. If classes may overlap, each class of a volume
+        is a case there.
     """
     cases = [result.to_dict() for result in results]
     names = list(results[0].classes)
@@ -154,28 +194,59 @@ def summarise_volumes(
         **facts,
         "n": len(results),
         "units": units[0] if len(units) == 1 else "mixed",
-        **{kind: _spread(case[kind] for case in cases) for kind in KINDS},
+        **{kind: wide_spread(case[kind] for case in cases) for kind in KINDS},
         "classes": {
             name: {
-                kind: _spread(case["classes"][name][kind] for case in cases)
+                kind: wide_spread(case["classes"][name][kind] for case in cases)
                 for kind in KINDS
             }
             for name in names
         },
-        "seconds": _spread(result.seconds for result in results),
+        "reliability": _believed(results),
+        "seconds": wide_spread(result.seconds for result in results),
         "cases": cases,
+    }
+
+
+def _reliability(
+    found: Segmentation, references: Mapping[str, Mask]
+) -> dict[str, CaseReliability]:
+    """Compare the maps of a case with its reference: of all classes, or of each."""
+    entropy, information = found.predictive_entropy, found.mutual_information
+    if not found.exclusive:
+        return {
+            name: case_reliability(
+                found.probability[row],
+                (entropy[row], information[row]),
+                found.masks[row],
+                references[name],
+            )
+            for row, name in enumerate(found.prompts)
+        }
+    right = np.zeros(found.labels.shape, found.labels.dtype)
+    for number, reference in enumerate(references.values(), start=1):
+        right[reference] = number
+    maps = entropy[0], information[0]
+    return {"all": class_reliability(found.probability, maps, found.labels, right)}
+
+
+def _believed(results: Sequence[VolumeResult]) -> dict[str, Any]:
+    """Return whether the uncertainty of a set can be believed, with its spread."""
+    each = [one for result in results for one in result.reliability.values()]
+    overlap = [dsc for result in results for dsc in result.overlap]
+    told = [case_figures(one) for one in each]
+    return {
+        **summarise_reliability(each, overlap),
+        "cases": {
+            name: wide_spread(value for one in told if (value := one[name]) is not None)
+            for name in told[0]
+        },
     }
 
 
 def _read(case: VolumeCase) -> tuple[Image, npt.NDArray[Any]]:
     """Read a case's image, and its labels on the image's grid."""
-    if len(case.images) != 1:
-        msg = (
-            f"{case.label}: expected one image, got {len(case.images)} channels, which "
-            "cannot be segmented yet"
-        )
-        raise DatasetError(msg)
-    image, labels = read(case.images[0]), read(case.label).voxels
+    image, labels = read_channels(case.images), read(case.label).voxels
     if labels.shape != image.spatial_shape:
         msg = (
             f"{case.label}: expected labels of the image's shape "
@@ -183,18 +254,3 @@ def _read(case: VolumeCase) -> tuple[Image, npt.NDArray[Any]]:
         )
         raise DatasetError(msg)
     return image, labels
-
-
-def _spread(values: Iterable[float]) -> dict[str, float | None]:
-    """Return mean and sample standard deviation, which one case does not have."""
-    known = list(values)
-    return {
-        "mean": _mean(known),
-        "std": statistics.stdev(known) if len(known) > 1 else None,
-    }
-
-
-def _mean(values: Iterable[float]) -> float:
-    """Return the mean."""
-    known = list(values)
-    return math.fsum(known) / len(known)

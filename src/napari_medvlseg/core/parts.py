@@ -72,7 +72,7 @@ class Question:
         for group in draw_batches(
             config.num_samples,
             config.batch_size,
-            mirrors=self.mirrors,
+            views=2 if self.mirrors else 1,
             stops=self.counts,
         ):
             for draws in group:

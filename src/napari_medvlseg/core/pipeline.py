@@ -15,6 +15,7 @@ import numpy as np
 from napari_medvlseg.core.bundle import model_card
 from napari_medvlseg.core.config import SegmentConfig
 from napari_medvlseg.core.errors import ImageError, PromptError
+from napari_medvlseg.core.io.channels import read_channels
 from napari_medvlseg.core.io.read import read
 from napari_medvlseg.core.maps import Maps, slice_window
 from napari_medvlseg.core.predictor import Predictor
@@ -36,7 +37,7 @@ AnyPredictor = Predictor | VolumePredictor
 
 
 def segment(
-    image: Image | npt.NDArray[Any] | str | Path,
+    image: Image | npt.NDArray[Any] | str | Path | Sequence[Path],
     prompts: str | Sequence[str],
     model: str | AnyPredictor = "compact",
     **choices: Any,
@@ -46,7 +47,8 @@ def segment(
     Parameters
     ----------
     image : Image, array or path
-        An array is grey, (H, W) or (slices, H, W), or ends in 3 or 4 colours.
+        An array is grey, (H, W) or (slices, H, W), or ends in 3 or 4 colours. For a 3D
+        model of several channels also a list of paths, one a channel.
     prompts : str or sequence of str
         Each is a question of its own; of a 3D model the names of some of its classes,
         with commas between them, or all.
@@ -77,7 +79,7 @@ def segment(
         else model
     )
     questions = [prompts] if isinstance(prompts, str) else list(prompts)
-    steps = segment_steps(as_image(image), questions, predictor, config)
+    steps = segment_steps(_image_for(image, predictor), questions, predictor, config)
     (last,) = deque(steps, maxlen=1)  # an image has at least one picture
     return last.snapshot()
 
@@ -176,6 +178,16 @@ def load_predictor(
     loader = Predictor if model_card(model).volume is None else VolumePredictor
     loaded: AnyPredictor = loader.load(model, device=device, precision=precision)
     return loaded
+
+
+def _image_for(image: Any, predictor: AnyPredictor) -> Image:
+    """Return an `Image`, of files with its channels where the model takes several."""
+    spec = predictor.card.volume
+    paths = image if isinstance(image, (list, tuple)) else [image]
+    are_files = all(isinstance(path, (str, Path)) for path in paths)
+    if are_files and (len(paths) > 1 or (spec is not None and spec.channels > 1)):
+        return read_channels([Path(path).expanduser() for path in paths])
+    return as_image(image)
 
 
 def as_image(image: Image | npt.NDArray[Any] | str | Path) -> Image:

@@ -57,6 +57,7 @@ def run_settings(
         "weights_sha256": predictor.card.sha256,
         "input": asdict(predictor.card.volume or predictor.card.input),
         "class_texts": config.class_texts,
+        "flips": config.flips,
         "samples": config.num_samples,
         "tolerance": config.tolerance,
         "seed": config.seed,
@@ -78,6 +79,7 @@ def image_digest(image: Image) -> str:
     voxels = image.voxels
     frame = (voxels.shape, voxels.dtype.str, image.rgb, image.units, image.slice_axis)
     digest.update(repr((frame, image.affine.tolist())).encode())
-    for part in voxels:  # by parts: a volume in another order would be copied
-        digest.update(part.tobytes())
+    for channel in (voxels, *image.channels):
+        for part in channel:  # by parts: a volume in another order would be copied
+            digest.update(part.tobytes())
     return digest.hexdigest()

@@ -3,13 +3,18 @@
 The error of a pixel is |p - g|, probability p against reference g (0 or 1). The union
 is that of mask and reference: elsewhere nearly every pixel is easy. In Brier score and
 calibration error every case weighs the same, whatever its size.
+
+Of C classes that exclude one another, and a background, the error is 1 less the
+probability of the right one, and the squared error half of the sum over all of them of
+(p_c - 1 if c is right else 0)^2: with one class both are those of a yes/no question.
+Calibration is then of the winning class: its probability against whether it is right.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy.stats import rankdata
@@ -40,7 +45,7 @@ class Pixels:
         Mean squared error.
     bins : (BINS, 3)
         Share of the pixels in each bin of probability, and the shares' sums of
-        probability and of reference.
+        probability and of reference; of classes the winning one's.
     """
 
     brier: float
@@ -62,6 +67,8 @@ class CaseReliability:
     doubt : float
         Predictive entropy of the picture, in nats a pixel that is expected to belong
         to the structure: one number a picture that needs no reference.
+    most : float
+        Nats: the largest entropy that there is.
     """
 
     image: Pixels
@@ -70,6 +77,7 @@ class CaseReliability:
     entropy: float
     information: float
     doubt: float
+    most: float = MAX_BINARY_ENTROPY
 
 
 def case_reliability(
@@ -89,19 +97,63 @@ def case_reliability(
     mask, reference : (*spatial) bool
     """
     p, g = probability.astype(np.float64), reference.astype(np.float64)
-    entropy, information = (values.astype(np.float64) for values in maps)
-    union = mask | reference
     error = np.abs(p - g)
-    inside = np.flatnonzero(union)
-    chosen = inside[:: max(1, math.ceil(len(inside) / SAMPLED_PIXELS))]
-    return CaseReliability(
-        image=_pixels(p.ravel(), g.ravel()),
-        union=_pixels(p[union], g[union]) if len(inside) else None,
-        sample=np.stack([x.ravel()[chosen] for x in (error, entropy, information)]),
-        entropy=float(entropy[union].sum()),
-        information=float(information[union].sum()),
-        doubt=doubt_of(p, entropy),
-    )
+    answers = _Answers(error, np.square(error), p, g)
+    doubt = doubt_of(p, maps[0])
+    return _compared(answers, maps, mask | reference, doubt, MAX_BINARY_ENTROPY)
+
+
+def class_reliability(
+    probability: npt.NDArray[np.floating[Any]],
+    maps: tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.floating[Any]]],
+    labels: npt.NDArray[np.integer[Any]],
+    reference: npt.NDArray[np.integer[Any]],
+) -> CaseReliability:
+    """Compare the maps of classes that exclude one another with their reference.
+
+    Parameters
+    ----------
+    probability : (C, *spatial)
+        Of the classes 1 to C, mean over the draws; the background has the rest.
+    maps : two of (*spatial)
+        Predictive entropy and mutual information over all classes, in nats.
+    labels, reference : (*spatial) int
+        The class of each voxel, 0 for the background: found, and right.
+    """
+    foreground = probability.sum(axis=0, dtype=np.float64).clip(0, 1)
+    best = right = 1 - foreground
+    is_right = here = reference == 0
+    squared = np.square(best - here)
+    for number, p in enumerate(probability, start=1):  # one at a time: they are large
+        here = reference == number
+        right = np.where(here, p, right)
+        squared += np.square(p - here)
+        is_right = np.where(p > best, here, is_right)
+        best = np.maximum(p, best)
+    answers = _Answers(1 - right, squared / 2, best, is_right.astype(np.float64))
+    union = (labels > 0) | (reference > 0)
+    doubt = doubt_of(foreground, maps[0])
+    return _compared(answers, maps, union, doubt, math.log(len(probability) + 1))
+
+
+def case_figures(case: CaseReliability) -> dict[str, float | None]:
+    """Return the numbers of one case; None where they are not defined."""
+    error, entropy, information = case.sample
+    union = case.union
+    return {
+        "brier": None if union is None else union.brier,
+        "brier_image": case.image.brier,
+        "ece": expected_calibration_error([] if union is None else [union.bins]),
+        "ece_image": expected_calibration_error([case.image.bins]),
+        "spearman": spearman(entropy, error),
+        "spearman_mutual_information": spearman(information, error),
+        "pearson": pearson(entropy, error),
+        "pearson_mutual_information": pearson(information, error),
+        "mutual_information_share": (
+            case.information / case.entropy if case.entropy else None
+        ),
+        "doubt": case.doubt,
+    }
 
 
 def summarise_reliability(
@@ -187,11 +239,11 @@ def _curve(bins: Sequence[Values]) -> list[list[float]]:
 
 
 def _error_by_entropy(cases: Sequence[CaseReliability]) -> list[list[float]]:
-    """Return the same of entropy and error, in `BINS` bins up to ln 2."""
+    """Return the same of entropy and error, in `BINS` bins up to the largest."""
     rows = []
     for case in cases:
         error, entropy = case.sample[0], case.sample[1]
-        number = np.minimum(entropy / MAX_BINARY_ENTROPY * BINS, BINS - 1)
+        number = np.minimum(entropy / case.most * BINS, BINS - 1)
         index = number.astype(np.int64)
         columns = (None, entropy, error)
         sums = [np.bincount(index, weights, BINS) for weights in columns]
@@ -199,12 +251,45 @@ def _error_by_entropy(cases: Sequence[CaseReliability]) -> list[list[float]]:
     return _curve(rows)
 
 
-def _pixels(p: Values, g: Values) -> Pixels:
+class _Answers(NamedTuple):
+    """What was said of each pixel, (*spatial) each: errors, and what is calibrated."""
+
+    error: Values
+    squared: Values
+    probability: Values
+    is_right: Values
+
+
+def _compared(
+    answers: _Answers,
+    maps: tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.floating[Any]]],
+    union: npt.NDArray[np.bool_],
+    doubt: float,
+    most: float,
+) -> CaseReliability:
+    """Sum up what was said of a case's pixels."""
+    entropy, information = (values.astype(np.float64) for values in maps)
+    inside = np.flatnonzero(union)
+    chosen = inside[:: max(1, math.ceil(len(inside) / SAMPLED_PIXELS))]
+    sampled = (answers.error, entropy, information)
+    return CaseReliability(
+        image=_pixels(answers, slice(None)),
+        union=_pixels(answers, inside) if len(inside) else None,
+        sample=np.stack([x.ravel()[chosen] for x in sampled]),
+        entropy=float(entropy[union].sum()),
+        information=float(information[union].sum()),
+        doubt=doubt,
+        most=most,
+    )
+
+
+def _pixels(answers: _Answers, where: slice | npt.NDArray[np.intp]) -> Pixels:
     """Return squared error and bins of a region that is not empty."""
+    p, g = answers.probability.ravel()[where], answers.is_right.ravel()[where]
     number = np.minimum((p * BINS).astype(np.int64), BINS - 1)
-    columns = (None, p, g)
-    counts = [np.bincount(number, weights, BINS) / p.size for weights in columns]
-    return Pixels(float(np.square(p - g).mean()), np.stack(counts, axis=1))
+    counts = [np.bincount(number, w, BINS) / p.size for w in (None, p, g)]
+    squared = answers.squared.ravel()[where]
+    return Pixels(float(squared.mean()), np.stack(counts, axis=1))
 
 
 def _brier(regions: Sequence[Pixels]) -> float | None:

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_medvlseg.core.config import AXES
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
@@ -55,11 +57,29 @@ def is_mirrored(draw: int) -> bool:
     return draw % 2 == 1
 
 
+def flip_views(flips: str) -> list[tuple[int, ...]]:
+    """Return the axes that each view is flipped along: none first, then every choice.
+
+    Parameters
+    ----------
+    flips : str
+        Of the letters R, A and S.
+
+    Examples
+    --------
+    >>> flip_views("RS")
+    [(), (0,), (2,), (0, 2)]
+    """
+    axes = [AXES.index(letter) for letter in flips]
+    choices = range(2 ** len(axes))
+    return [tuple(a for bit, a in enumerate(axes) if n >> bit & 1) for n in choices]
+
+
 def draw_batches(
     num_samples: int,
     batch_size: int,
     *,
-    mirrors: bool = False,
+    views: int = 1,
     stops: Collection[int] = (),
 ) -> list[list[range]]:
     """Cut the draws into batches; the first is a single draw, for a preview.
@@ -67,8 +87,8 @@ def draw_batches(
     Parameters
     ----------
     num_samples, batch_size : int
-    mirrors : bool
-        Whether mirrored draws must be in batches of their own.
+    views : int
+        Of which the draws see one by turns, in batches of their own.
     stops : collection of int
         Numbers of draws at which batches that belong together must end.
 
@@ -78,12 +98,11 @@ def draw_batches(
         Batches that belong together: after each list the draws done are the first
         ones, so that a run that is stopped there equals one of fewer samples.
     """
-    stride = 2 if mirrors else 1
     groups = [[range(1)]]
     start = 1
     while start < num_samples:
-        ends = [start + stride * batch_size, num_samples, *stops]
+        ends = [start + views * batch_size, num_samples, *stops]
         end = min(end for end in ends if end > start)
-        groups.append([range(at, end, stride) for at in range(start, start + stride)])
+        groups.append([range(at, end, views) for at in range(start, start + views)])
         start = end
     return [[batch for batch in group if batch] for group in groups]

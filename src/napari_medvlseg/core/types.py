@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -40,11 +41,15 @@ class Image:
         For layers and files; holds no patient data.
     facts : mapping
         What the file's header tells, ready for JSON; nothing about the patient.
+    channels : tuple of (*spatial)
+        What else was measured on the same grid, for a 3D model of several channels;
+        `voxels` is the first of these.
 
     Raises
     ------
     ImageError
-        If the voxels have no pixel or not two or three spatial axes.
+        If the voxels have no pixel or not two or three spatial axes, or a channel has
+        another shape.
     GeometryError
         If the affine is not an invertible (4, 4) matrix.
     """
@@ -56,6 +61,7 @@ class Image:
     slice_axis: int = 0
     name: str = "image"
     facts: Mapping[str, Any] = field(default_factory=dict)
+    channels: tuple[npt.NDArray[Any], ...] = ()
 
     def __post_init__(self) -> None:
         shape = tuple(self.voxels.shape)
@@ -70,6 +76,10 @@ class Image:
             raise ImageError(msg)
         if 0 in shape:
             msg = f"expected at least one pixel, got an empty image of shape {shape}"
+            raise ImageError(msg)
+        if any(channel.shape != shape for channel in self.channels):
+            shapes = [tuple(channel.shape) for channel in self.channels]
+            msg = f"expected channels of one shape {shape}, got {shapes}; resample them"
             raise ImageError(msg)
         _check_affine(self.affine)
 
@@ -234,6 +244,16 @@ class Segmentation:
         pictures = values[None] if axis is None else np.moveaxis(values, axis, 0)
         above = (picture > self.threshold for picture in pictures)
         return any(mask.any() and mask.mean() >= self.min_foreground for mask in above)
+
+    @property
+    def max_entropy(self) -> float:
+        """Largest entropy that there is, in nats: ln 2 of a yes/no question.
+
+        Of C classes that exclude one another, and a background, it is ln(C + 1), even
+        where the prompts name only some of them.
+        """
+        known = len(self.provenance.get("classes", self.prompts))
+        return math.log(known + 1 if self.exclusive else 2)
 
     @property
     def doubt(self) -> tuple[float, ...]:

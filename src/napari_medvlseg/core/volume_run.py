@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,7 +27,12 @@ from napari_medvlseg.core.preprocess.resample import ModelGrid
 from napari_medvlseg.core.preprocess.volumes import VolumeWindows, network_volume
 from napari_medvlseg.core.provenance import provenance
 from napari_medvlseg.core.run import NO_SPACING, SliceStore, Step
-from napari_medvlseg.core.sampling import DrawNoise, Place, draw_batches
+from napari_medvlseg.core.sampling import (
+    DrawNoise,
+    Place,
+    draw_batches,
+    flip_views,
+)
 from napari_medvlseg.core.sides import find_midline
 from napari_medvlseg.core.types import Segmentation
 from napari_medvlseg.core.uncertainty import (
@@ -48,6 +53,7 @@ if TYPE_CHECKING:
     from napari_medvlseg.core.config import SegmentConfig
     from napari_medvlseg.core.types import Image
     from napari_medvlseg.core.volume_predictor import VolumePredictor
+    from napari_medvlseg.core.volume_spec import VolumeSpec
 
     Map = npt.NDArray[np.float32]
 
@@ -56,6 +62,13 @@ LEAST_SAMPLES = 5
 MANY_WINDOWS = 64
 """From so many on, neighbours share a quarter and not what the card says."""
 LESS_OVERLAP = 0.25
+
+
+class _Views(NamedTuple):
+    """A window, and what is seen of it from each side."""
+
+    window: Tensor
+    looked: dict[tuple[int, ...], Any]
 
 
 class VolumeRun:
@@ -80,8 +93,9 @@ class VolumeRun:
         self.started = time.monotonic()
         spec = self.spec = predictor.spec
         _check_whole(image, predictor, config)
-        if not predictor.network.samples:
-            config = replace(config, num_samples=1)  # the others would be the same
+        self.views = flip_views(config.flips)
+        if not predictor.network.samples:  # others would be the same
+            config = replace(config, num_samples=len(self.views))
         self.image, self.predictor, self.config = image, predictor, config
         self.sheet = _sheet_of(config, spec.sheet)
         self.choice = choose_asked(
@@ -92,9 +106,7 @@ class VolumeRun:
         self.words = predictor.words(self.texts)
         self.grid = ModelGrid.for_spec(image, spec)
         volume = network_volume(image, self.grid, spec.window, min_max=spec.min_max)
-        self.windows = VolumeWindows(volume, spec.patch, spec.overlap)
-        if len(self.windows) >= MANY_WINDOWS and spec.overlap > LESS_OVERLAP:
-            self.windows = VolumeWindows(volume, spec.patch, LESS_OVERLAP)
+        self.windows = windows_of(volume, spec)
         self.batch_size = predictor.fitting_batch(config.batch_size)
         self.total = len(self.windows) * config.num_samples
         self.done = 0
@@ -130,20 +142,32 @@ class VolumeRun:
 
     def _sample(self, index: int, statistics: ClassStatistics) -> Iterator[int]:
         """Add the draws of a window; yield how many, also those that are spared."""
-        config, window = self.config, self.windows.cut(index)
-        seen = self.predictor.look(window, self.words)
-        for (draws,) in draw_batches(config.num_samples, self.batch_size):
-            noise = DrawNoise(config.seed, draws, Place(0, index))
-            statistics.add(self.predictor.draw(seen, len(draws), noise))
+        config, seen = self.config, _Views(self.windows.cut(index), {})
+        views = len(self.views)
+        for group in draw_batches(config.num_samples, self.batch_size, views=views):
+            for draws in group:
+                statistics.add(self._draw(index, draws, seen))
+            done = sum(len(draws) for draws in group)
             left = config.num_samples - statistics.count
             enough = (
                 statistics.count >= LEAST_SAMPLES
                 and statistics.standard_error() < config.tolerance
             )
             if left and enough:
-                yield len(draws) + left
+                yield done + left
                 return
-            yield len(draws)
+            yield done
+
+    def _draw(self, index: int, draws: range, seen: _Views) -> Tensor:
+        """Return draws of one view of a window, turned back; remember what it sees."""
+        view = self.views[draws[0] % len(self.views)]
+        axes = [axis + 2 for axis in view]  # after draws and channels
+        if view not in seen.looked:
+            window = seen.window.flip(axes) if axes else seen.window
+            seen.looked[view] = self.predictor.look(window, self.words)
+        noise = DrawNoise(self.config.seed, draws, Place(0, index))
+        logits = self.predictor.draw(seen.looked[view], len(draws), noise)
+        return logits.flip(axes) if axes else logits
 
     def _recall(self, index: int, kept: SliceStore | None) -> bool:
         """Take in a window that is kept; say whether it is."""
@@ -281,11 +305,13 @@ class VolumeRun:
             {
                 "prompts": list(self.choice.prompts),
                 "asked": list(self.asked),
+                "classes": list(self.sheet.names),
                 "class_texts": self.texts,
                 "num_samples": self.config.num_samples,
                 "tolerance": self.config.tolerance,
                 "samples_drawn": [round(sum(drawn) / len(drawn), 1)],
                 "seed": self.config.seed,
+                "flips": self.config.flips,
                 "threshold": self.config.threshold,
                 "device": str(self.predictor.device),
                 "precision": self.predictor.precision,
@@ -301,10 +327,18 @@ class VolumeRun:
         )
 
 
+def windows_of(volume: Tensor, spec: VolumeSpec) -> VolumeWindows:
+    """Cut a volume (channels, R, A, S) as a model wants it, less if there are many."""
+    windows = VolumeWindows(volume, spec.patch, spec.overlap)
+    if len(windows) >= MANY_WINDOWS and spec.overlap > LESS_OVERLAP:
+        return VolumeWindows(volume, spec.patch, LESS_OVERLAP)
+    return windows
+
+
 def _check_whole(
     image: Image, predictor: VolumePredictor, config: SegmentConfig
 ) -> None:
-    """Refuse what is no whole volume of one channel."""
+    """Refuse what is no whole volume of the model's channels."""
     name = predictor.card.model_id
     if image.ndim != 3 or image.rgb or config.slice_index is not None:
         got = "one slice" if config.slice_index is not None else "a picture"
@@ -313,10 +347,12 @@ def _check_whole(
             "for instance compact, or the whole volume"
         )
         raise ImageError(msg)
-    if predictor.spec.channels != 1:
+    wanted, got_channels = predictor.spec.channels, 1 + len(image.channels)
+    if got_channels != wanted:
         msg = (
-            f"expected a volume of {predictor.spec.channels} channels for {name}, got "
-            "one; volumes of several channels cannot be segmented yet"
+            f"expected a volume of {wanted} channels for {name}, got {got_channels}; "
+            "give a NIfTI file of four axes, or a file a channel (--channel), in the "
+            "order of training"
         )
         raise ImageError(msg)
 

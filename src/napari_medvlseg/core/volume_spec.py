@@ -39,7 +39,7 @@ class VolumeSpec:
     window: tuple[float, float] | None
     """Grey values that become 0 and 1; None normalises what is not 0."""
     channels: int = 1
-    """Of the image; more than one cannot be segmented yet."""
+    """Of the image: 1, or for instance 4 MR sequences."""
     regions: tuple[tuple[int, ...], ...] = ()
     """Of classes that overlap, the labels that each has in a labelled volume."""
     orientation: str = "RAS"

@@ -12,6 +12,8 @@ from napari_medvlseg.core.postprocess import to_labels
 from napari_medvlseg.core.sides import side_warnings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_medvlseg.core.types import Segmentation
 
 
@@ -85,10 +87,11 @@ def relabel(segmentation: Segmentation, threshold: float) -> Findings:
     return find(replace(segmentation, labels=labels, threshold=threshold))
 
 
-def hints(findings: Findings | None) -> list[str]:
-    """Return what the core wants told about a run, as sentences."""
+def hints(findings: Findings | None, first: Sequence[str] = ()) -> list[str]:
+    """Return what is to be told about a run, as sentences; the core's come last."""
     told = findings.segmentation.provenance if findings else {}
-    return [f"{hint[:1].upper()}{hint[1:]}." for hint in told.get("hints", ())]
+    every = [*first, *told.get("hints", ())]
+    return [f"{hint[:1].upper()}{hint[1:]}." for hint in every]
 
 
 def drawn(findings: Findings | None, wanted: int) -> str:

@@ -9,7 +9,12 @@ from napari.layers import Image, Labels
 
 from napari_medvlseg.plugin import layer_space
 from napari_medvlseg.plugin.layers import MAPS
-from napari_medvlseg.plugin.result_style import STYLES, label_colormap, map_colormap
+from napari_medvlseg.plugin.result_style import (
+    STYLES,
+    label_colormap,
+    map_colormap,
+    style_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -279,7 +284,7 @@ class Result:
             )
             layer.events.paint.connect(self._on_painted)
             return layer
-        style = STYLES[kind]
+        style = style_of(kind, self.job.max_entropy)
         colormap: Any = map_colormap(style)  # napari's hints know names only
         return Image(
             data,

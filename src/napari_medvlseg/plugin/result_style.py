@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from napari.utils.colormaps import Colormap, DirectLabelColormap, ensure_colormap
@@ -49,6 +49,15 @@ not hide the mask's surface in 3D: hence no depth.
 """
 
 
+def style_of(kind: str, max_entropy: float) -> MapStyle:
+    """Return how a map is drawn whose entropies end there, in nats.
+
+    What is nearly 0 fades out below the same value whatever the limit.
+    """
+    style = STYLES[kind]
+    return replace(style, limit=max_entropy) if style.unit else style
+
+
 def map_colormap(style: MapStyle) -> Colormap:
     """Return a map's colours, which fade out below a value if the style says so."""
     colormap = ensure_colormap(style.colormap)
@@ -58,7 +67,10 @@ def map_colormap(style: MapStyle) -> Colormap:
     colors = colormap.map(values / style.limit)
     colors[:, 3] = np.clip(values / style.clear_below, 0, 1)
     # By a name of its own: napari would give another's new colours to every layer.
-    return Colormap(colors, name=f"{style.colormap}, clear at 0")
+    name = f"{style.colormap}, clear at 0"
+    if style.limit > math.log(2):
+        name = f"{name}, to {style.limit:.3g}"
+    return Colormap(colors, name=name)
 
 
 def label_colormap(count: int, own: tuple[str, ...] = ()) -> DirectLabelColormap:

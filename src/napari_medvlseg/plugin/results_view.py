@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,7 @@ from qtpy.QtWidgets import (
 
 from napari_medvlseg.plugin.controls import NUMBER_WIDTH, named
 from napari_medvlseg.plugin.result_layers import KINDS, MASK
-from napari_medvlseg.plugin.result_style import STYLES
+from napari_medvlseg.plugin.result_style import STYLES, style_of
 
 if TYPE_CHECKING:
     from napari_medvlseg.core.types import Segmentation
@@ -100,6 +101,7 @@ class ResultsView(QWidget):
         has_threshold = findings is None or not findings.segmentation.exclusive
         for control in (self.slider, self.threshold):
             control.setEnabled(has_threshold)
+        self._tell_limits(findings)
 
     def set_values(
         self, segmentation: Segmentation | None, voxel: tuple[int, ...] | None
@@ -151,6 +153,7 @@ class ResultsView(QWidget):
         row.addWidget(threshold_label)
         row.addWidget(self.slider, 1)
         row.addWidget(self.threshold)
+        self._limits: dict[str, QLabel] = {}
         grid = QGridLayout()
         grid.setVerticalSpacing(2)
         grid.setColumnStretch(0, 1)
@@ -158,14 +161,27 @@ class ResultsView(QWidget):
             grid.addWidget(box, number, 0)
             if kind in STYLES:
                 grid.addWidget(self._color_bar(kind), number, 1)
-                limit = f"to {STYLES[kind].limit:.2g}{STYLES[kind].unit}"
-                grid.addWidget(QLabel(limit, self), number, 2)
+                self._limits[kind] = QLabel(self)
+                grid.addWidget(self._limits[kind], number, 2)
+        self._tell_limits(None)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row)
         layout.addLayout(grid)
         layout.addWidget(self.legend)
         layout.addWidget(self.read_out)
+
+    def _tell_limits(self, findings: Findings | None) -> None:
+        """Say where the colours of each map end in this result."""
+        found = None if findings is None else findings.segmentation
+        most = math.log(2) if found is None else found.max_entropy
+        doubt = "a yes/no question: ln 2"
+        if found is not None and found.exclusive:
+            doubt = f"the classes and the background: ln {round(math.exp(most))}"
+        for kind, label in self._limits.items():
+            style = style_of(kind, most)
+            label.setText(f"to {style.limit:.2g}{style.unit}")
+            label.setToolTip(f"Complete doubt about {doubt}" if style.unit else "")
 
     def _color_bar(self, kind: str) -> QLabel:
         """Make a picture of a map's colours, from 0 to its limit."""

@@ -358,7 +358,8 @@ class SegmentWidget(QWidget):
             missing = "Not found: " + ", ".join(absent) + "."
             text = f"{missing} {text}"
             show_info(missing)
-        self.progress.set_idle(" ".join([text, *hints(update.findings)]))
+        told = hints(update.findings, update.job.hints)
+        self.progress.set_idle(" ".join([text, *told]))
         self.run_ended.emit(True)  # noqa: FBT003 - a Qt signal has no keywords
 
     def _on_cancelled(self, why: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from napari_medvlseg.core.class_sentences import choose_asked, colors_of
@@ -33,7 +34,7 @@ def job_of(
     Raises
     ------
     ImageError
-        If a 3D model is to segment a picture.
+        If a 3D model is to segment a picture, or takes several channels.
     PromptError
         If a prompt names what a 3D model does not know.
     """
@@ -48,9 +49,16 @@ def job_of(
             "choose another model"
         )
         raise ImageError(msg)
+    if spec.channels != 1:
+        msg = (
+            f"expected {spec.channels} volumes of one place for {card.model_id}, which "
+            "the dock does not take yet; run medvlseg segment FIRST --channel SECOND "
+            "and so on in a shell, and open what it writes"
+        )
+        raise ImageError(msg)
     texts = config.class_texts
     names = parse_class_sheet(texts).names if texts else spec.names
-    choice = choose_asked(spec, names, prompts)
+    choice = choose_asked(spec, names, prompts, forgiving=config.read_names)
     return Job(
         cut,
         choice.prompts,
@@ -58,4 +66,6 @@ def job_of(
         config,
         colors=colors_of(choice, spec),
         exclusive=spec.exclusive,
+        max_entropy=math.log(len(names) + 1 if spec.exclusive else 2),
+        hints=choice.hints,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from dataclasses import dataclass
@@ -47,6 +48,10 @@ class Job:
     """Of the labels, where the model's classes have colours of their own."""
     exclusive: bool = False
     """Whether the prompts are classes that exclude one another and share entropies."""
+    max_entropy: float = math.log(2)
+    """Nats: where the colours of the entropies end."""
+    hints: tuple[str, ...] = ()
+    """What to tell about how the prompts were read."""
 
     @property
     def maps(self) -> list[tuple[str, int]]:

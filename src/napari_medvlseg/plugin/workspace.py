@@ -151,6 +151,7 @@ def restored_result(
         SegmentConfig(**told["config"]),
         colors=saved.segmentation.colors,
         exclusive=saved.segmentation.exclusive,
+        max_entropy=saved.segmentation.max_entropy,
     )
     frame = told["frame"]
     result = Result(

@@ -25,6 +25,7 @@ from napari_medvlseg.core.sampling import DrawNoise, Place
 from napari_medvlseg.core.training.bipvlseg.export import export_volume_bundle
 from napari_medvlseg.core.volume_predictor import VolumePredictor
 from napari_medvlseg.core.volume_spec import VolumeSpec
+from tests.core.bipvlseg.test_network import BACKBONES
 from tests.volume_models import write_tiny_bundle, write_tiny_run
 
 if TYPE_CHECKING:
@@ -102,6 +103,20 @@ def test_the_twin_without_text_and_overlapping_classes_are_bundles_too(
     found = segment(phantom, "anterior hippocampus", loaded)
     assert not found.exclusive
     assert found.provenance["num_samples"] == 1  # no draw differs
+
+
+@pytest.mark.parametrize("vision", ["swin-unetr-v2", "unetr", "unet++"])
+def test_a_bundle_of_each_vision_model_answers(vision: str, tmp_path: Path) -> None:
+    """Its weights are not made twice: the network is built without memory first."""
+    backbone = BACKBONES[vision]
+    bundle = write_tiny_bundle(tmp_path / "model", vision=vision, **backbone)
+    loaded = load_predictor(str(bundle), device="cpu", precision="float32")
+    assert isinstance(loaded, VolumePredictor)
+    window = torch.ones(1, 1, *backbone["patch"])
+    seen = loaded.look(window, loaded.words(loaded.spec.sheet.descriptions()))
+    logits = loaded.draw(seen, 1, DrawNoise(0, [0], Place()))
+    assert logits.shape == (1, 3, *backbone["patch"])
+    assert bool(logits.isfinite().all())
 
 
 def test_a_3d_bundle_is_no_model_of_pictures_nor_the_other_way(bundle: Path) -> None:

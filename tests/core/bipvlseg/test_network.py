@@ -12,10 +12,13 @@ import torch
 from napari_medvlseg.core.backbones.bert import BertShape
 from napari_medvlseg.core.backbones.text_encoders import TextSpec, WordPieces
 from napari_medvlseg.core.errors import ImageError
-from napari_medvlseg.core.models.bipvlseg.config import BiPVLConfig
+from napari_medvlseg.core.models.bipvlseg.config import VISION_MODELS, BiPVLConfig
 from napari_medvlseg.core.models.bipvlseg.network import BiPVLSeg
 from napari_medvlseg.core.models.probabilistic_attention import zero_noise
-from napari_medvlseg.core.training.bipvlseg.config import AlignmentSettings
+from napari_medvlseg.core.training.bipvlseg.config import (
+    PRESETS_3D,
+    AlignmentSettings,
+)
 from napari_medvlseg.core.training.bipvlseg.losses import (
     alignment_loss,
     class_embedding_loss,
@@ -117,6 +120,52 @@ def test_text_reaches_the_logits_through_each_stage_alone() -> None:
         one = network(_image(CONFIG), texts, zero_noise).logits
         two = network(_image(CONFIG), other, zero_noise).logits
         assert (one - two).abs().max().item() > 1e-5, stage
+
+
+BACKBONES: dict[str, dict[str, Any]] = {
+    "swin-unetr": {"widths": (12,), "patch": (64, 32, 32)},
+    "swin-unetr-v2": {"widths": (12,), "patch": (64, 32, 32)},
+    "unet": {"widths": (4, 4, 8, 8, 8), "patch": (32, 16, 16)},
+    "unetr": {"widths": (4, 24), "patch": (32, 32, 16)},
+    "unet++": {"widths": (4, 4, 8, 8, 8, 4), "patch": (32, 16, 16)},
+}
+
+
+@pytest.mark.parametrize("vision", VISION_MODELS)
+def test_the_vision_models_of_table_5_are_settings(vision: str) -> None:
+    """With text and fusions at all four stages, the paper's or the prenorm form."""
+    settings = replace(
+        PRESETS_3D["bipvlseg"],
+        vision=vision,
+        **BACKBONES[vision],
+        heads=2,
+        key_side=2,
+        fusion_form="paper",
+    )
+    config = settings.network(2, 1)
+    network = _network(config).eval()
+    assert set(network.fusion) == {"1", "2", "3", "4"}
+    texts = network.describe(_texts())
+    image = _image(config, 1)
+    with torch.inference_mode():
+        logits = network(image, texts, zero_noise).logits
+        other = texts._replace(hidden=texts.hidden.roll(1, dims=2))
+        told_otherwise = network(image, other, zero_noise).logits
+    assert logits.shape == (1, 3, *config.patch)
+    assert bool(logits.isfinite().all())
+    assert (logits - told_otherwise).abs().max().item() > 1e-6
+
+
+@pytest.mark.parametrize("text", ["clinicalbert", "biobert", "pubmedbert", "minilm"])
+def test_the_text_encoders_of_table_5_are_settings(text: str) -> None:
+    """Their sizes are the published ones; nothing is allocated."""
+    small = {"vision": "unet", **BACKBONES["unet"]}
+    config = replace(PRESETS_3D["bipvlseg"], text=text, **small).network(15, 1)
+    with torch.device("meta"):
+        network = BiPVLSeg(config)
+    assert network.text is not None
+    dim = 384 if text == "minilm" else 768
+    assert network.alignment.to_text.in_features == dim
 
 
 def test_the_order_of_the_classes_texts_changes_nothing() -> None:

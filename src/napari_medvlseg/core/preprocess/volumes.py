@@ -32,7 +32,7 @@ def network_volume(
     *,
     min_max: bool = False,
 ) -> Tensor:
-    """Return a grey volume on the model's grid, (1, I, J, K) float32.
+    """Return a grey volume on the model's grid, (channels, I, J, K) float32.
 
     Parameters
     ----------
@@ -40,10 +40,10 @@ def network_volume(
     grid : ModelGrid
     window : two floats, optional
         Grey values that become 0 and 1; without it the voxels that are not 0 are
-        normalised, as in training (MONAI's transforms).
+        normalised, each channel by itself, as in training (MONAI's transforms).
     min_max : bool
-        Whether the darkest and the brightest voxel of the image become 0 and 1
-        instead.
+        Whether the darkest and the brightest voxel of the image, of each channel by
+        itself, become 0 and 1 instead.
 
     Raises
     ------
@@ -55,33 +55,47 @@ def network_volume(
         ScaleIntensityRange,
     )
 
-    voxels = _grey(image)
-    if min_max:  # of the whole image: resampling may leave out its extremes
-        low, high = float(voxels.min()), float(voxels.max())
-        voxels = (voxels - low) / ((high - low) or 1.0)
-    turned = torch.from_numpy(np.ascontiguousarray(grid.to_model(voxels), np.float32))
-    if min_max:
-        return turned[None]
-    if window is None:
-        changed = NormalizeIntensity(nonzero=True, channel_wise=True)(turned[None])
-    else:
-        low, high = window
-        changed = ScaleIntensityRange(low, high, 0.0, 1.0, clip=True)(turned[None])
-    return torch.as_tensor(changed).float()
-
-
-def _grey(image: Image) -> npt.NDArray[np.float32]:
-    """Return a volume as float32, with the lowest number in place of what is none."""
     if image.ndim != 3 or image.rgb:
         what = "colours" if image.rgb else "a picture"
         msg = f"expected a grey volume for a 3D model, got {what}; choose a 2D model"
         raise ImageError(msg)
-    values: npt.NDArray[np.float32] = image.voxels.astype(np.float32)
+    channels = [_finite(voxels) for voxels in (image.voxels, *image.channels)]
+    if min_max:  # of the whole image: resampling may leave out its extremes
+        channels = [_from_0_to_1(voxels) for voxels in channels]
+    turned = torch.stack(
+        [
+            torch.from_numpy(np.ascontiguousarray(grid.to_model(voxels), np.float32))
+            for voxels in channels
+        ]
+    )
+    if min_max:
+        return turned
+    if window is None:
+        changed = NormalizeIntensity(nonzero=True, channel_wise=True)(turned)
+    else:
+        low, high = window
+        changed = ScaleIntensityRange(low, high, 0.0, 1.0, clip=True)(turned)
+    return torch.as_tensor(changed).float()
+
+
+def _finite(voxels: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+    """Return voxels as float32, with the lowest number in place of what is none."""
+    values: npt.NDArray[np.float32] = voxels.astype(np.float32)
     known = np.isfinite(values)
     if not known.any():
         msg = "expected numbers as grey values, got none that is finite"
         raise ImageError(msg)
     return values if known.all() else np.where(known, values, values[known].min())
+
+
+LEAST_IMPORTANCE = 1e-3
+"""Of a window's corners, where a Gaussian is all but 0; MONAI's choice."""
+
+
+def _from_0_to_1(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Scale a volume so that its extremes are 0 and 1."""
+    low, high = float(values.min()), float(values.max())
+    return (values - low) / ((high - low) or 1.0)
 
 
 LEAST_IMPORTANCE = 1e-3

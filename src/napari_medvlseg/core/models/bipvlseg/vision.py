@@ -57,12 +57,13 @@ class StagedSwinUNETR(nn.Module):
     def __init__(self, config: BiPVLConfig) -> None:
         super().__init__()
         width = config.widths[0]
-        self.network: Any = SwinUNETR(
-            in_channels=config.channels,
-            out_channels=config.output_channels,
-            feature_size=width,
-            use_v2=config.vision == "swin-unetr-v2",
-        )
+        with torch.device("cpu"):  # it reads numbers from tensors, as meta's have none
+            self.network: Any = SwinUNETR(
+                in_channels=config.channels,
+                out_channels=config.output_channels,
+                feature_size=width,
+                use_v2=config.vision == "swin-unetr-v2",
+            )
         self.stage_channels = tuple(width * 2 ** (n + 1) for n in range(STAGES))
         self.divisor = (32, 32, 32)
 

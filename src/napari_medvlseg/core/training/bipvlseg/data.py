@@ -30,6 +30,7 @@ from monai.transforms.spatial.dictionary import (
 )
 
 from napari_medvlseg.core.errors import DatasetError
+from napari_medvlseg.core.io.channels import read_channels
 from napari_medvlseg.core.io.read import read
 
 if TYPE_CHECKING:
@@ -61,18 +62,20 @@ def prepare(case: VolumeCase, config: VolumeTrainConfig) -> Volume:
     ------
     DatasetError
         If image and label are on different grids.
+    GeometryError
+        If the channels are.
     """
-    images = [read(path) for path in case.images]
-    label = read(case.label)
-    shapes = {image.voxels.shape for image in images} | {label.voxels.shape}
+    image, label = read_channels(case.images), read(case.label)
+    shapes = {image.voxels.shape, label.voxels.shape}
     if len(shapes) != 1 or label.voxels.ndim != AXES:
         msg = (
             f"{case.label}: expected a volume and its labels on one grid, got shapes "
             f"{sorted(shapes)}"
         )
         raise DatasetError(msg)
-    voxels = np.stack([image.voxels.astype(np.float32) for image in images])
-    affine = torch.from_numpy(np.asarray(images[0].affine, np.float64))
+    channels = (image.voxels, *image.channels)
+    voxels = np.stack([channel.astype(np.float32) for channel in channels])
+    affine = torch.from_numpy(np.asarray(image.affine, np.float64))
     sample = {
         "image": MetaTensor(torch.from_numpy(voxels), affine=affine),
         "label": MetaTensor(
