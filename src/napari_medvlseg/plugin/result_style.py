@@ -68,7 +68,7 @@ def map_colormap(style: MapStyle) -> Colormap:
     colors[:, 3] = np.clip(values / style.clear_below, 0, 1)
     # By a name of its own: napari would give another's new colours to every layer.
     name = f"{style.colormap}, clear at 0"
-    if style.limit > math.log(2):
+    if style.unit and style.limit > math.log(2):
         name = f"{name}, to {style.limit:.3g}"
     return Colormap(colors, name=name)
 
