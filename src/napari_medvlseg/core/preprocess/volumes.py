@@ -88,10 +88,6 @@ def _finite(voxels: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
     return values if known.all() else np.where(known, values, values[known].min())
 
 
-LEAST_IMPORTANCE = 1e-3
-"""Of a window's corners, where a Gaussian is all but 0; MONAI's choice."""
-
-
 def _from_0_to_1(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Scale a volume so that its extremes are 0 and 1."""
     low, high = float(values.min()), float(values.max())
