@@ -47,8 +47,9 @@ def test_the_list_tells_of_the_24_and_of_what_is_there(
     assert "copy vocab.txt" in capsys.readouterr().err
     assert _models("list", "--json") == 0
     told = {each["model"]: each for each in json.loads(capsys.readouterr().out)}
-    assert len(told) == 25
-    assert told["compact"]["state"] == "bundled"
+    assert len(told) == 27
+    for ours in ("compact", "hippocampus-3d", "cardiac-3d"):
+        assert told[ours]["state"] == "bundled"
     assert told[MODEL]["state"] == "incomplete"
     other = told["medclipseg-unimedclip-eus-25"]
     assert other["state"] == "to fetch"
@@ -63,7 +64,7 @@ def test_the_list_tells_of_the_24_and_of_what_is_there(
     table = capsys.readouterr().out
     assert all(model in table for model in told)
     assert _models("list", "--installed", "--json") == 0
-    assert len(json.loads(capsys.readouterr().out)) == 2
+    assert len(json.loads(capsys.readouterr().out)) == 4
 
 
 def test_a_checkpoint_is_imported_verified_exported_and_removed(

@@ -113,6 +113,7 @@ TINY_3D = replace(
     patch=(32, 16, 16),
     heads=2,
     key_side=2,
+    flipped_draws="",
 )
 
 

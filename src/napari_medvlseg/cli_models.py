@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from napari_medvlseg.cli_options import UsageError, path_of, segment_config
@@ -34,9 +35,10 @@ def run_list(options: argparse.Namespace) -> int:
         say(json.dumps(facts, indent=2))
         return 0
     columns = ("model", "state", "data", "share", "modality", "organ", "size", "images")
-    rows = [[str(fact[column]) for column in columns] for fact in facts]
+    shown = [{**fact, "organ": shorten(fact["organ"], 26)} for fact in facts]
+    rows = [[str(fact[column]) for column in columns] for fact in shown]
     show_table("models", columns, rows)
-    say(f"Licences: {HUB}/{HUB_REPO} (MedCLIPSeg), LICENSE-WEIGHTS (compact); research")
+    say(f"Licences: {HUB}/{HUB_REPO} (MedCLIPSeg), LICENSE-WEIGHTS (bundled); research")
     say("use only. The column images has the licence of what a model was trained on.")
     return 0
 

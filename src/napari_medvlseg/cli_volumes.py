@@ -172,7 +172,7 @@ def _evaluate_set(
         "model": card.model_id,
         "prompts": "all",
         "samples": results[0].samples,  # a model without noise is asked once a view
-        "flips": config.flips,
+        "flips": config.flips or predictor.spec.flips,
         "seed": config.seed,
         "device": str(predictor.device),
         "precision": predictor.precision,

@@ -68,7 +68,7 @@ def test_a_damaged_model_does_not_hide_the_others(
     (tmp_path / "models" / "damaged" / bundle.CONFIG).write_text("{")
     monkeypatch.setenv("MEDVLSEG_CACHE", str(tmp_path))
     found = [card.path.name for card in bundle.list_models()]
-    assert found == ["compact", "whole"]
+    assert found == ["compact", "cardiac-3d", "hippocampus-3d", "whole"]
     assert "damaged" in caplog.text
 
 

@@ -58,7 +58,7 @@ def test_a_slip_is_put_right_in_its_sentence_and_told() -> None:
     found = choose_asked(ASKED, NAMES, ["the anterior hipocampus in a brain MRI"])
     assert found.indices == (1,)
     assert found.sentences == ("the anterior hippocampus in a brain MRI",)
-    assert found.hints == ("'hipocampus' was read as 'hippocampus'",)
+    assert found.hints == ("'anterior hipocampus' was read as 'anterior hippocampus'",)
     bare = choose_asked(ASKED, NAMES, ["hipocampus"])
     assert (bare.indices, bare.sentences) == ((0,), ("",))
     with pytest.raises(PromptError, match="got 'hipocampus'"):

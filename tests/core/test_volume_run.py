@@ -154,6 +154,18 @@ def test_flips_are_undone_and_averaged() -> None:
     assert float(found.mutual_information.max()) > 0.01
 
 
+def test_a_model_may_say_how_its_draws_are_flipped() -> None:
+    image, network = _volume(np.eye(4)), _LeaningNetwork()
+    plain = grey_predictor(network, patch=SHAPE)
+    turned = grey_predictor(network, patch=SHAPE, flips="R")
+    own = segment(image, "all", turned, num_samples=4)
+    assert own.provenance["flips"] == "R"
+    _same(own, segment(image, "all", plain, num_samples=4, flips="R"))
+    off = segment(image, "all", turned, num_samples=4, flips="none")
+    _same(off, segment(image, "all", plain, num_samples=4))
+    assert float(np.abs(own.probability - off.probability).max()) > 0.01
+
+
 def test_draws_see_the_flips_by_turns() -> None:
     """Each keeps the noise of its number; a batch more or less changes nothing."""
     image, predictor = _volume(), grey_predictor()

@@ -12,6 +12,7 @@ import torch
 
 from napari_medvlseg.core.baseline import naive_volume_loop
 from napari_medvlseg.core.bench import Stage
+from napari_medvlseg.core.config import NO_FLIPS
 from napari_medvlseg.core.pipeline import segment
 from napari_medvlseg.core.types import Image
 from napari_medvlseg.core.volume_predictor import VolumePredictor
@@ -182,7 +183,7 @@ class _Bench:
         expected = self._loop(draws)
 
         def difference(predictor: VolumePredictor) -> float:
-            found = self._segment(predictor, draws).probability
+            found = self._segment(predictor, draws, NO_FLIPS).probability
             return float(np.abs(found - expected).max())
 
         card, device = self.predictor.card, self.config.device
@@ -194,10 +195,12 @@ class _Bench:
             "difference": difference(self.predictor),
         }
 
-    def _segment(self, predictor: VolumePredictor, draws: int) -> Segmentation:
+    def _segment(
+        self, predictor: VolumePredictor, draws: int, flips: str = ""
+    ) -> Segmentation:
         """Return the result of so many draws, nothing remembered."""
         predictor.forget()
-        choices = {**asdict(self.config), "num_samples": draws}
+        choices = {**asdict(self.config), "num_samples": draws, "flips": flips}
         return segment(self._volume(), "all", predictor, **choices)
 
     def _loop(self, draws: int) -> Map:

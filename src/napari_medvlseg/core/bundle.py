@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 WEIGHTS = "model.safetensors"
+FIRST = "compact"  # of all lists, and where no model is named
 CONFIG = "config.json"
 CARD = "card.md"
 FIGURES = "figures.json"
@@ -162,7 +163,7 @@ def list_models() -> list[ModelCard]:
     """
     found: dict[str, ModelCard] = {}
     for root in (root for root in _roots() if root.is_dir()):
-        for folder in sorted(root.iterdir()):
+        for folder in sorted(root.iterdir(), key=lambda f: (f.name != FIRST, f.name)):
             if (folder / CONFIG).is_file() and not folder.name.startswith("."):
                 try:
                     found.setdefault(folder.name, read_card(folder))

@@ -20,6 +20,7 @@ FORMATS = ("auto", "nifti", "nrrd", "tiff", "dicom-seg")
 """What results are written as; auto follows the image."""
 AXES = "RAS"
 """To the right, to the front, up: the axes of a 3D model's grid."""
+NO_FLIPS = "none"
 MAX_SAMPLES = 100
 ADAPTIVE_TOLERANCE = 0.025
 """Of `SegmentConfig.tolerance`, where it is wanted and no other is chosen: the mask's
@@ -67,8 +68,8 @@ class SegmentConfig:
     of a .json sheet); empty are the model's own."""
     flips: str = ""
     """Of a 3D model: axes along which its draws see the volume flipped, by turns, as
-    letters of R, A and S (RA makes four views); a model whose draws are all the same
-    is asked once a view."""
+    letters of R, A and S (RA makes four views), or none; empty is as the model's card
+    says. A model whose draws are all the same is asked once a view."""
     batch_size: int = 4
     """Draws computed at once; changes speed and memory, not the result."""
 
@@ -80,7 +81,7 @@ class SegmentConfig:
         _check_range("tolerance", self.tolerance, 0, 1)
         _check_range("smooth_slices", self.smooth_slices, 0, MAX_SMOOTHING)
         parse_intensity(self.intensity)
-        _check_flips(self.flips)
+        check_flips(self.flips)
         _check_choice("device", self.device, DEVICES)
         _check_choice("precision", self.precision, PRECISIONS)
         _check_choice("tiling", self.tiling, TILINGS)
@@ -93,10 +94,12 @@ def _check_range(name: str, value: float, low: float, high: float) -> None:
         raise ValueError(msg)
 
 
-def _check_flips(flips: str) -> None:
+def check_flips(flips: str) -> None:
     """Refuse what are no axes, or one twice."""
+    if flips == NO_FLIPS:
+        return
     if not set(flips) <= set(AXES) or len(set(flips)) < len(flips):
-        msg = f"flips must be some of the letters {AXES}, got {flips!r}"
+        msg = f"flips must be {NO_FLIPS}, or some of the letters {AXES}, got {flips!r}"
         raise ValueError(msg)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_medvlseg.core.config import AXES
+from napari_medvlseg.core.config import AXES, NO_FLIPS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -63,14 +63,14 @@ def flip_views(flips: str) -> list[tuple[int, ...]]:
     Parameters
     ----------
     flips : str
-        Of the letters R, A and S.
+        Of the letters R, A and S, or none.
 
     Examples
     --------
     >>> flip_views("RS")
     [(), (0,), (2,), (0, 2)]
     """
-    axes = [AXES.index(letter) for letter in flips]
+    axes = [AXES.index(letter) for letter in ("" if flips == NO_FLIPS else flips)]
     choices = range(2 ** len(axes))
     return [tuple(a for bit, a in enumerate(axes) if n >> bit & 1) for n in choices]
 

@@ -93,6 +93,8 @@ class VolumeRun:
         self.started = time.monotonic()
         spec = self.spec = predictor.spec
         _check_whole(image, predictor, config)
+        if not config.flips:
+            config = replace(config, flips=spec.flips)
         self.views = flip_views(config.flips)
         if not predictor.network.samples:  # others would be the same
             config = replace(config, num_samples=len(self.views))

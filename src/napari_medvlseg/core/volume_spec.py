@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_medvlseg.core.class_texts import TEXT_FORMATS, ClassSheet, ClassText
+from napari_medvlseg.core.config import check_flips
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,6 +53,9 @@ class VolumeSpec:
     of a window of grey values."""
     picture: str = ""
     """What the volumes are, as prompts say it: "brain MRI"."""
+    flips: str = ""
+    """Axes along which draws see a window flipped, by turns, unless the user says
+    otherwise: letters of R, A and S."""
 
     def __post_init__(self) -> None:
         numbers = [*self.patch, *(self.spacing_mm or ()), *(self.window or ())]
@@ -67,6 +71,7 @@ class VolumeSpec:
                 f"{self.orientation!r}"
             )
             raise ValueError(msg)
+        check_flips(self.flips)
         if self.window is not None and not self.window[0] < self.window[1]:
             msg = f"window must be two values that rise, got {self.window}"
             raise ValueError(msg)

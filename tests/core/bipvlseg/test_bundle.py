@@ -64,6 +64,18 @@ def test_the_bundle_says_what_the_model_takes_and_finds(bundle: Path) -> None:
     assert "180 T1 MRI crops" in text
 
 
+def test_the_bundle_says_how_it_came_about_without_a_path(tmp_path: Path) -> None:
+    begun = str(tmp_path / "secret" / "first")
+    bundle = write_tiny_bundle(tmp_path / "second", flipped_draws="R", start=begun)
+    spec = model_card(str(bundle)).volume
+    assert spec is not None
+    assert spec.flips == "R"
+    assert "60 epochs, `medvlseg train`, from the weights of the run first." in (
+        card_text(str(bundle))
+    )
+    assert "secret" not in (bundle / "config.json").read_text(encoding="utf-8")
+
+
 def test_a_loaded_bundle_answers_as_the_network_did(
     predictor: VolumePredictor, phantom: Image
 ) -> None:

@@ -63,7 +63,7 @@ def card_markdown(config: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
             "## What it was trained on",
             "",
             f"{source}.",
-            f"{training.get('epochs', '?')} epochs, `medvlseg train`.",
+            _how(training),
             "",
             "## How well it does",
             "",
@@ -77,6 +77,15 @@ def card_markdown(config: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
             "",
         ]
     )
+
+
+def _how(training: Mapping[str, Any]) -> str:
+    """Return how long it was trained, and from what it began."""
+    if training.get("history"):
+        return str(training["history"])
+    begun = training.get("start")
+    started = f", from the weights of the run {begun}" if begun else ""
+    return f"{training.get('epochs', '?')} epochs, `medvlseg train`{started}."
 
 
 def figure_lines(figures: Mapping[str, Any]) -> list[str]:

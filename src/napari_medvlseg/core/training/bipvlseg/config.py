@@ -168,6 +168,7 @@ PRESETS_3D = {
         sheet="hippocampus-3d",
         patch=(48, 64, 48),
         flip_axes=(0,),  # the classes lie before and behind one another
+        flipped_draws="R",
         epochs=60,
         batch_size=2,
     ),
@@ -177,6 +178,7 @@ PRESETS_3D = {
         patch=(160, 160, 16),
         strides=(2, 2, 1, 2, 2, 1, 2, 2, 2, 2, 2, 2),
         flip_axes=(0, 1),
+        flipped_draws="RA",
         rotation_degrees=(0.0, 0.0, 30.0),
         epochs=120,
         batch_size=2,

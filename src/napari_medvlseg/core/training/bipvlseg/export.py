@@ -88,7 +88,8 @@ def export_volume_bundle(
         "parameters": sum(x.numel() for x in state.values()),
         "network": {"architecture": "bipvlseg", "config": network.to_dict()},
         "text_encoder": text_encoder_facts(text),
-        "training": settings,
+        # where the run began, without the path of whoever trained it
+        "training": {**settings, "start": Path(str(settings.get("start", ""))).name},
     }
     write_bundle(
         folder,
@@ -139,6 +140,7 @@ def preparation(told: Mapping[str, Any]) -> dict[str, Any]:
         "orientation": orientation,
         "resized": resized,
         "min_max": min_max,
+        "flips": str(told.get("flipped_draws", "")),
     }
 
 

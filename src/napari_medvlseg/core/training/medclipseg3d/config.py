@@ -141,6 +141,7 @@ PRESETS_MEDCLIP_3D = {
         spacing_mm=(0.0,),
         window=(0.0,),
         flip_axes=(0,),  # the classes lie before and behind one another
+        flipped_draws="R",
         rotation_degrees=(12.0, 12.0, 12.0),
         zoom=0.15,
         epochs=36,

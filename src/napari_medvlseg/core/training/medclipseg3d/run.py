@@ -175,7 +175,13 @@ class _Run(VolumeRun):
             ],
             **{
                 name: getattr(config, name)
-                for name in ("orientation", "resized", "min_max", "spacing_mm")
+                for name in (
+                    "orientation",
+                    "resized",
+                    "min_max",
+                    "spacing_mm",
+                    "flipped_draws",
+                )
             },
             "window": config.window,
         }

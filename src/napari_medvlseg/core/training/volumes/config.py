@@ -29,6 +29,9 @@ class VolumeTrainConfig:
     flip_axes: tuple[int, ...] = (0, 1, 2)
     """Axes (R, A, S) that are flipped at random; leave out those whose sides the
     classes' names tell apart."""
+    flipped_draws: str = ""
+    """Axes along which the bundle's draws see a window flipped, by turns: letters of
+    R, A and S, of axes that training flips."""
     rotation_degrees: tuple[float, ...] = (6.0, 6.0, 6.0)
     """Largest random rotation about R, A and S."""
     zoom: float = 0.1
