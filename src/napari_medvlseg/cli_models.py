@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from napari_medvlseg.cli_options import UsageError, path_of, segment_config
@@ -18,6 +17,9 @@ if TYPE_CHECKING:
     from napari_medvlseg.core.bench import BenchResult
     from napari_medvlseg.core.bundle import ModelCard
     from napari_medvlseg.core.released import Released
+
+ORGAN_WIDTH = 22
+"""Characters in the list of models."""
 
 
 def run_list(options: argparse.Namespace) -> int:
@@ -35,12 +37,17 @@ def run_list(options: argparse.Namespace) -> int:
         say(json.dumps(facts, indent=2))
         return 0
     columns = ("model", "state", "data", "share", "modality", "organ", "size", "images")
-    shown = [{**fact, "organ": shorten(fact["organ"], 26)} for fact in facts]
+    shown = [{**fact, "organ": _brief(fact["organ"])} for fact in facts]
     rows = [[str(fact[column]) for column in columns] for fact in shown]
     show_table("models", columns, rows)
     say(f"Licences: {HUB}/{HUB_REPO} (MedCLIPSeg), LICENSE-WEIGHTS (bundled); research")
     say("use only. The column images has the licence of what a model was trained on.")
     return 0
+
+
+def _brief(names: str) -> str:
+    """Return names as they are, or their number where the table has no room."""
+    return names if len(names) <= ORGAN_WIDTH else f"{names.count(',') + 1} classes"
 
 
 def _facts(card: ModelCard) -> dict[str, Any]:
