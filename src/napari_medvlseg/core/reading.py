@@ -34,6 +34,15 @@ _TELLING = frozenset(
     ("is", "are", "was", "shows", "show", "reveals", "indicate", "detected", "presence")
 )
 """Words of a sentence, which is no name."""
+_DENYING = frozenset(
+    (
+        *("no", "not", "none", "nothing", "never", "without", "absence", "absent"),
+        *("free", "negative", "normal", "healthy", "unremarkable"),
+    )
+)
+"""Words that may say that something is not there, which no name would repeat."""
+_SIDES = frozenset(("left", "right", "upper", "lower"))
+"""Words that must not be lost where a name is exchanged for another."""
 _QUALIFIERS = frozenset(
     (
         *("large", "small", "medium", "big", "tiny", "huge", "round", "oval", "dark"),
@@ -108,7 +117,9 @@ class NameReader:
         learnt = book.classes[int(own.argmax())]
         best, stranger = float(own.max()), float(other.max(initial=-1.0))
         is_near = best >= LEAST_LIKENESS and best > stranger
-        if is_near and best - self._best_elsewhere(book, own, learnt) >= LEAST_LEAD:
+        lead = best - self._best_elsewhere(book, own, learnt)
+        loses_side = bool(_SIDES & set(_words(name)) - set(_words(learnt)))
+        if is_near and lead >= LEAST_LEAD and not loses_side:
             hint = f'read "{name}" as "{learnt}"'
             return Reading(_exchanged(prompt, match.span("name"), learnt), hint)
         if is_near or (_vague(book, name) and stranger < LEAST_LIKENESS):
@@ -128,7 +139,7 @@ class NameReader:
             or vague == [word for word in words if word not in _QUALIFIERS]
             or bool(vague and described)
             or len(words) > LONGEST
-            or bool(_TELLING & set(words))
+            or bool((_TELLING | _DENYING) & set(re.findall(r"[\w']+", name.lower())))
         )
 
     def _best_elsewhere(

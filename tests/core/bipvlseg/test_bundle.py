@@ -70,7 +70,7 @@ def test_the_bundle_says_how_it_came_about_without_a_path(tmp_path: Path) -> Non
     spec = model_card(str(bundle)).volume
     assert spec is not None
     assert spec.flips == "R"
-    assert "60 epochs, `medvlseg train`, from the weights of the run first." in (
+    assert "30 epochs, `medvlseg train`, from the weights of the run first." in (
         card_text(str(bundle))
     )
     assert "secret" not in (bundle / "config.json").read_text(encoding="utf-8")

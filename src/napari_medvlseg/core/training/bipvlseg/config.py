@@ -169,7 +169,9 @@ PRESETS_3D = {
         patch=(48, 64, 48),
         flip_axes=(0,),  # the classes lie before and behind one another
         flipped_draws="R",
-        epochs=60,
+        epochs=30,
+        final_learning_rate=4e-4,  # down to 1e-6, or longer, it learns by heart
+        average_decay=0.998,
         batch_size=2,
     ),
     "cardiac-3d": replace(
