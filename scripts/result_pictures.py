@@ -2,6 +2,7 @@
 
     python scripts/result_pictures.py DATA
 
+Without DATA, the cases alone.
 Single cases are images that a dependency ships: no data set's are shown.
 """
 
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 SHOWN = (
     ("good", retina, "retinal vessels"),
-    ("doubtful", immunohistochemistry, "cell nuclei"),
-    ("wrong", abdomen_mr, "brain tumor"),
+    ("doubtful", abdomen_mr, "brain tumor"),
+    ("failed", immunohistochemistry, "cell nuclei"),
 )
 """What is shown of which sample, and the question."""
 COUNTED = ("Kvasir", "ISIC", "BUSI", "BUSBRA", "BrainTumorT1C", "Nuclei")
@@ -48,11 +49,12 @@ COUNTS = (1, 3, 5, 9, 15, 21, 30)
 def main() -> None:
     """Draw both."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path)
+    parser.add_argument("data", type=Path, nargs="?")
     data = parser.parse_args().data
     predictor = Predictor.load("compact")
     _draw_cases(predictor)
-    _draw_counts(data, predictor)
+    if data is not None:
+        _draw_counts(data, predictor)
 
 
 def _draw_cases(predictor: Predictor) -> None:
@@ -64,6 +66,8 @@ def _draw_cases(predictor: Predictor) -> None:
         figsize=(2.2 * len(titles), 2.4 * len(SHOWN)),
         layout="constrained",
     )
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=9)
     for row, (kind, sample, prompt) in zip(axes, SHOWN, strict=True):
         pixels = sample()[0][0]
         found = segment(np.asarray(pixels), prompt, predictor)
@@ -76,11 +80,8 @@ def _draw_cases(predictor: Predictor) -> None:
             (found.predictive_entropy[0], "magma", np.log(2)),
             (found.mutual_information[0], "magma", 0.1),
         )
-        for axis, title, (values, colours, top) in zip(
-            row, titles, panels, strict=True
-        ):
+        for axis, (values, colours, top) in zip(row, panels, strict=True):
             axis.imshow(values, cmap=colours, vmin=0, vmax=top)
-            axis.set_title(title if row is axes[0] else "", fontsize=9)
             axis.set_axis_off()
         row[0].set_title(f'{kind}: "{prompt}"', fontsize=9, loc="left")
         if found.masks[0].any():
