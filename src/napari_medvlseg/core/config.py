@@ -81,7 +81,7 @@ class SegmentConfig:
         _check_range("tolerance", self.tolerance, 0, 1)
         _check_range("smooth_slices", self.smooth_slices, 0, MAX_SMOOTHING)
         parse_intensity(self.intensity)
-        check_flips(self.flips)
+        _check_flips(self.flips)
         _check_choice("device", self.device, DEVICES)
         _check_choice("precision", self.precision, PRECISIONS)
         _check_choice("tiling", self.tiling, TILINGS)
@@ -94,7 +94,7 @@ def _check_range(name: str, value: float, low: float, high: float) -> None:
         raise ValueError(msg)
 
 
-def check_flips(flips: str) -> None:
+def _check_flips(flips: str) -> None:
     """Refuse what are no axes, or one twice."""
     if flips == NO_FLIPS:
         return

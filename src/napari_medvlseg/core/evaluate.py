@@ -237,7 +237,7 @@ def _evaluate_image(
     config: SegmentConfig,
     counts: Sequence[int],
 ) -> Iterator[CaseResult]:
-    """Ask all questions about one image at once: their maps do not depend on each other."""
+    """Ask all questions about one image at once; their maps are each its own."""
     image, prompts = questions[0].image, [question.prompt for question in questions]
     samples = config.num_samples
     if counts:

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_medvlseg.core.class_texts import TEXT_FORMATS, ClassSheet, ClassText
-from napari_medvlseg.core.config import check_flips
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,7 +70,7 @@ class VolumeSpec:
                 f"{self.orientation!r}"
             )
             raise ValueError(msg)
-        check_flips(self.flips)
+        _check_flips(self.flips)
         if self.window is not None and not self.window[0] < self.window[1]:
             msg = f"window must be two values that rise, got {self.window}"
             raise ValueError(msg)
@@ -123,6 +122,14 @@ class VolumeSpec:
         rest["colors"] = tuple(rest["colors"])
         rest["regions"] = tuple(tuple(each) for each in rest.get("regions", ()))
         return cls(sheet=ClassSheet(classes), **rest)
+
+
+def _check_flips(flips: str) -> None:
+    """Refuse what are no axes of the world."""
+    world = "".join(first for first, _ in SIDES)
+    if not set(flips) <= set(world):
+        msg = f"flips must be letters of {world}, got {flips!r}"
+        raise ValueError(msg)
 
 
 def _axis_of(letter: str) -> int:
