@@ -173,7 +173,8 @@ def test_a_vocabulary_that_was_copied_in_travels_with_its_hash(tmp_path: Path) -
 def test_a_model_is_removed_and_only_that(random_bundle: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         _install(random_bundle, name)
-    assert installed_ids() == ["a", "b", "compact"]
+    ours = ["cardiac-3d", "compact", "hippocampus-3d"]
+    assert installed_ids() == ["a", "b", *ours]
     assert remove_model("a") == tmp_path / "cache" / "models" / "a"
     assert _models(tmp_path) == ["b"]
     with pytest.raises(OutputError, match="comes with the package"):
