@@ -177,7 +177,7 @@ def test_several_sets_are_averaged_and_a_twin_is_asked_on_flips(
     assert "4 samples, flips RA" in " ".join(shown.split())  # the title may be broken
     assert "mean of sets" in shown
     assert main([*words[:-1], "X", *data]) == 2
-    assert "flips must be some of the letters RAS" in capsys.readouterr().err
+    assert "flips must be none, or some of the letters RAS" in capsys.readouterr().err
 
 
 def test_a_run_is_exported_with_its_figures_and_the_model_is_listed(
