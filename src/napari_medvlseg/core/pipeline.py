@@ -187,7 +187,8 @@ def _image_for(image: Any, predictor: AnyPredictor) -> Image:
     are_files = all(isinstance(path, (str, Path)) for path in paths)
     if are_files and (len(paths) > 1 or (spec is not None and spec.channels > 1)):
         return read_channels([Path(path).expanduser() for path in paths])
-    return as_image(image)
+    one: Any = paths[0] if are_files and paths else image
+    return as_image(one)
 
 
 def as_image(image: Image | npt.NDArray[Any] | str | Path) -> Image:
