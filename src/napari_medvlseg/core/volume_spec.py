@@ -126,7 +126,7 @@ class VolumeSpec:
 
 def _check_flips(flips: str) -> None:
     """Refuse what are no axes of the world."""
-    world = "".join(first for first, _ in SIDES)
+    world = "".join(pair[0] for pair in SIDES)
     if not set(flips) <= set(world):
         msg = f"flips must be letters of {world}, got {flips!r}"
         raise ValueError(msg)
