@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from napari.layers import Layer
 from qtpy.QtCore import Qt
 
 from napari_medvlseg.core.config import SegmentConfig
 from napari_medvlseg.core.errors import ImageError, PromptError
 from napari_medvlseg.core.io.class_sheet import read_class_sheet
 from napari_medvlseg.core.pipeline import segment_steps
+from napari_medvlseg.core.preprocess.resample import ModelGrid
 from napari_medvlseg.plugin.command import shell_command
 from napari_medvlseg.plugin.layers import cut_layer
+from napari_medvlseg.plugin.reader import read_layers
 from napari_medvlseg.plugin.segment_widget import SegmentWidget
 from napari_medvlseg.plugin.volume_ask import job_of
 from tests.plugin.conftest import WAIT_MS, disc, run_and_wait
@@ -241,3 +245,22 @@ def grey_asked(image: Image, prompts: Sequence[str]) -> Iterator[Step]:
     """Run the grey network as one that is asked in words."""
     predictor = grey_predictor(GreyNetwork(exclusive=False))
     return segment_steps(image, prompts, predictor, SegmentConfig(num_samples=1))
+
+
+def test_a_volume_of_unknown_spacing_keeps_the_axes_of_its_file(tmp_path: Path) -> None:
+    """As on the command line: a 3D model sees it as it saw the ones of training."""
+    voxels = np.random.default_rng(0).normal(size=(7, 9, 5)).astype(np.float32)
+    path = tmp_path / "heart.nii.gz"
+    volume = nib.Nifti1Image(voxels, np.eye(4))
+    volume.header.set_xyzt_units("unknown")
+    nib.save(volume, path)
+    (data,) = read_layers(str(path))
+    viewer = ViewerModel()
+    layer = viewer.add_layer(Layer.create(*data))
+    cut = cut_layer(layer, viewer.dims, whole=True)
+    spec = grey_predictor().spec
+    job = job_of(cut, grey_predictor().card, ["all"], SegmentConfig())
+    image = job.cut.read()
+    assert image.units == "pixel"
+    seen = ModelGrid.for_spec(image, spec).to_model(image.voxels)
+    np.testing.assert_array_equal(seen, voxels)

@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 
 
 def affine_in_patient(
-    cut: LayerCut, layer: napari.layers.Layer
+    cut: LayerCut, layer: napari.layers.Layer, *, in_mm: bool = True
 ) -> npt.NDArray[np.float64] | None:
-    """Return the kept axes to RAS+ mm; None if the layer does not tell."""
-    known = patient_affine(layer.metadata, cut.shape)
+    """Return the kept axes to RAS+ mm; None if the layer does not tell.
+
+    Or to what its file lays out in unknown units, which need not be mm (`in_mm`).
+    """
+    known = patient_affine(layer.metadata, cut.shape, in_mm=in_mm)
     columns = patient_columns(layer.ndim)
     if known is None or any(axis not in columns for axis in cut.kept):
         return None

@@ -104,7 +104,10 @@ def mm_per_unit(
 
 
 def patient_affine(
-    metadata: Mapping[str, Any], shape: Sequence[int] | None = None
+    metadata: Mapping[str, Any],
+    shape: Sequence[int] | None = None,
+    *,
+    in_mm: bool = True,
 ) -> Matrix | None:
     """Return the (4, 4) matrix from a layer's last three axes to RAS+ mm.
 
@@ -121,9 +124,11 @@ def patient_affine(
         The layer's, without colour. Where it is not the one that the metadata were
         written for, they are of another layer: napari copies them to layers that it
         splits, projects or crops from one.
+    in_mm : bool
+        Whether what a file lays out in units that it does not tell is no place.
     """
     entry = metadata.get(KEY)
-    if not isinstance(entry, Mapping) or not _tells_place(entry, shape):
+    if not isinstance(entry, Mapping) or not _tells_place(entry, shape, in_mm=in_mm):
         return None
     try:
         affine = np.array(entry["affine"], dtype=np.float64)
@@ -135,11 +140,13 @@ def patient_affine(
     return None if flattens else affine
 
 
-def _tells_place(entry: Mapping[str, Any], shape: Sequence[int] | None) -> bool:
+def _tells_place(
+    entry: Mapping[str, Any], shape: Sequence[int] | None, *, in_mm: bool
+) -> bool:
     """Whether what is kept in metadata tells the place of a layer of a shape."""
     told = entry.get("shape")
     is_its_own = shape is None or told is None or list(told) == list(shape[-3:])
-    return entry.get("units") == "mm" and is_its_own
+    return is_its_own and (entry.get("units") == "mm" or not in_mm)
 
 
 def patient_columns(ndim: int) -> dict[int, int]:

@@ -93,6 +93,8 @@ class LayerCut:
     colour: int | None = None
     long: tuple[int, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    filed: npt.NDArray[np.float64] | None = None
+    """Likewise, as the layer's file lays its axes out where it tells no unit."""
 
     @property
     def kept_shape(self) -> tuple[int, ...]:
@@ -377,6 +379,7 @@ def _placed(
     if affine is None:
         affine = affine_on_screen(cut, layer, order, mirrored)
         facts["on_screen"] = True
+        cut = replace(cut, filed=affine_in_patient(cut, layer, in_mm=False))
     else:
         cut = replace(cut, units="mm")
         if not cut.is_boxed:  # a box has a middle of its own, not the patient's

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_medvlseg.core.class_sentences import choose_asked, colors_of
@@ -56,6 +57,8 @@ def job_of(
             "and so on in a shell, and open what it writes"
         )
         raise ImageError(msg)
+    if cut.filed is not None:  # in the order of the axes that it was trained on
+        cut = replace(cut, affine=cut.filed)
     texts = config.class_texts
     names = parse_class_sheet(texts).names if texts else spec.names
     choice = choose_asked(spec, names, prompts, forgiving=config.read_names)
