@@ -28,6 +28,8 @@ def test_a_bundle_is_whole_small_and_as_good_as_it_says(model: str) -> None:
     (measured,) = figures["sets"]
     assert measured["weights_sha256"] == card.sha256
     assert measured["samples"] == 30
+    assert card.volume is not None
+    assert measured["flips"] == card.volume.flips != ""
     mean, spread = measured["dsc"]["mean"], measured["dsc"]["std"]
     assert mean >= FLOORS[model]
     told = f"{mean:.3f} ± {spread:.3f}"
@@ -45,3 +47,6 @@ def test_hippocampi_are_found_offline(real_data: Path) -> None:
             dsc = dice_similarity_coefficient(found.labels == label, reference == label)
             assert dsc > 0.75
         assert np.isfinite(found.predictive_entropy).all()
+    many = segment(read(cases[0].images[0]), "all", "hippocampus-3d", num_samples=4)
+    share = many.mutual_information.sum() / many.predictive_entropy.sum()
+    assert share > 0.003  # without flipped views it is a hundred times less
