@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from napari_medvlseg.cli_options import UsageError, path_of, segment_config
-from napari_medvlseg.cli_terminal import progress, say, show_table, tell
+from napari_medvlseg.cli_terminal import last_result, progress, say, show_table, tell
 from napari_medvlseg.core.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -186,16 +186,9 @@ def run_bench(options: argparse.Namespace) -> int:
 
         return bench_volumes(options, config)
     image = bench_image() if options.image is None else read(options.image)
-    result = None
-    with progress("", None) as move:
-        for stage in bench_steps(
-            options.model, image, config, options.repeats, options.prompt
-        ):
-            move(stage.done, stage.total, stage.what)
-            result = stage.result
-    if result is None:
-        msg = "the benchmark ended without a result"
-        raise RuntimeError(msg)
+    result = last_result(
+        bench_steps(options.model, image, config, options.repeats, options.prompt)
+    )
     if options.json:
         say(json.dumps(asdict(result), indent=2))
     else:

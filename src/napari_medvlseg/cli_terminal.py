@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING
 from napari_medvlseg.core.errors import OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
+    from typing import TypeVar
+
+    from napari_medvlseg.core.bench import Stage
+
+    Result = TypeVar("Result")
 
 PLAIN_WIDTH = 140
 """Columns of a table that is not shown on a terminal."""
@@ -138,3 +143,16 @@ def _file_handler(path: Path) -> logging.FileHandler:
         logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     )
     return file
+
+
+def last_result(stages: Iterable[Stage[Result]]) -> Result:
+    """Show the stages of a benchmark, and return the result of the last one."""
+    result = None
+    with progress("", None) as move:
+        for stage in stages:
+            move(stage.done, stage.total, stage.what)
+            result = stage.result
+    if result is None:
+        msg = "the benchmark ended without a result"
+        raise RuntimeError(msg)
+    return result

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from napari_medvlseg.cli_options import UsageError, segment_config
-from napari_medvlseg.cli_terminal import progress, say, show_table
+from napari_medvlseg.cli_terminal import last_result, progress, say, show_table
 
 if TYPE_CHECKING:
     import argparse
@@ -69,15 +69,8 @@ def bench(options: argparse.Namespace, config: SegmentConfig) -> int:
     from napari_medvlseg.core.io.channels import read_channels
 
     image = None if options.image is None else read_channels([options.image])
-    result = None
-    with progress("", None) as move:
-        steps = bench_volume_steps(options.model, image, config, options.repeats)
-        for stage in steps:
-            move(stage.done, stage.total, stage.what)
-            result = stage.result
-    if result is None:
-        msg = "the benchmark ended without a result"
-        raise RuntimeError(msg)
+    steps = bench_volume_steps(options.model, image, config, options.repeats)
+    result = last_result(steps)
     if options.json:
         say(json.dumps(asdict(result), indent=2))
     else:

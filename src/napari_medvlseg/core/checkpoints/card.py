@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_medvlseg.core.card_lines import card_opening
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -78,16 +80,7 @@ def checkpoint_card(config: Mapping[str, Any]) -> str:
     left_out = ", ".join(imported["left_out"]) or "nothing"
     return "\n".join(
         [
-            f"# {config['model_id']}",
-            "",
-            config["summary"],
-            "",
-            f"**{config['intended_use']}**",
-            "",
-            f"Licence of the weights: {config['licence']}.",
-            "",
-            "## What it is",
-            "",
+            *card_opening(config),
             f"MedCLIPSeg (Koleilat et al.) on {backbone}, with",
             f"{config['parameters'] / 1e6:.1f} million trained parameters in adapters",
             f"between frozen towers. Pictures are resized to {SIZE} x {SIZE} pixels.",

@@ -63,19 +63,3 @@ def half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         name: (value.half() if value.is_floating_point() else value).contiguous()
         for name, value in state.items()
     }
-
-
-def card_opening(config: Mapping[str, Any]) -> list[str]:
-    """Return the first lines of a card in Markdown, to the heading of what it is."""
-    return [
-        f"# {config['model_id']}",
-        "",
-        config["summary"],
-        "",
-        f"**{config['intended_use']}**",
-        "",
-        f"Licence of the weights: {config['licence']}.",
-        "",
-        "## What it is",
-        "",
-    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_medvlseg.core.training.bundling import card_opening
+from napari_medvlseg.core.card_lines import card_opening
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

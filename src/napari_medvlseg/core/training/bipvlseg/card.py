@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_medvlseg.core.training.bundling import card_opening
+from napari_medvlseg.core.card_lines import card_opening
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

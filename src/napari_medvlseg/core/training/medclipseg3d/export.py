@@ -8,6 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from napari_medvlseg.core.bundle import write_bundle
+from napari_medvlseg.core.card_lines import card_opening
 from napari_medvlseg.core.class_texts import ClassSheet, ClassText
 from napari_medvlseg.core.errors import CheckpointError
 from napari_medvlseg.core.json_file import read_object
@@ -22,7 +23,7 @@ from napari_medvlseg.core.training.bipvlseg.export import (
     text_encoder_facts,
 )
 from napari_medvlseg.core.training.bipvlseg.start import NETWORK, WEIGHTS
-from napari_medvlseg.core.training.bundling import card_opening, half
+from napari_medvlseg.core.training.bundling import half
 from napari_medvlseg.core.volume_spec import VolumeSpec
 
 if TYPE_CHECKING:
