@@ -6,7 +6,8 @@ RESULTS holds ``original.json``, ``class_name.json`` and so on, one file a promp
 design with all sets in it, and ``noise.json``, ``twin.json``, ``flips.json`` and
 ``dropout.json``: models that were trained alike but for how their draws differ, on the
 original prompts. What is absent is left out. The tables
-replace what stands between ``<!-- table: NAME -->`` and ``<!-- end -->`` in the page.
+replace what stands between ``<!-- table: NAME -->`` and ``<!-- end -->`` in the page;
+``--only accuracy,surface,counts,reliability`` is what ``original.json`` alone can tell.
 """
 
 from __future__ import annotations
@@ -47,25 +48,32 @@ def main() -> None:
     """Read, tabulate, draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path)
-    results = _read(parser.parse_args().results)
+    parser.add_argument("--only", metavar="TABLE,TABLE,...", help="Of the tables [all]")
+    options = parser.parse_args()
+    results = _read(options.results)
     page = PAGE.read_text(encoding="utf-8")
     tables = {
         "accuracy": _accuracy(results),
         "wording": _wording(results),
         "absence": _absence(results),
         "surface": _surface(results),
+        "counts": _counts(results),
         "domains": _domains(results),
         "reliability": _reliability(results),
         "methods": _methods(results),
         "doubt": _doubt(results),
     }
+    only = options.only.split(",") if options.only else tables
     for name, lines in tables.items():
+        if name not in only:
+            continue
         pattern = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)"
         text = "\n".join(["", *lines, "", ""])  # no backslashes: safe to insert
         page, count = re.subn(pattern, rf"\g<1>{text}\g<2>", page, flags=re.DOTALL)
         print(f"{name}: {len(lines)} lines{'' if count else ', no place on the page'}")
     PAGE.write_text(page, encoding="utf-8")
     _draw_curves(results["original"])
+    _draw_counts(results["original"])
 
 
 def _read(folder: Path) -> Results:
@@ -113,6 +121,21 @@ def _surface(results: Results) -> list[str]:
             f1 = _number(entry["pooled"]["f1"])
             rows.append((name, _number(entry["hd95"]["mean"], 1), *means, f1))
     return _table(("set", "HD95 (px)", "sensitivity", "specificity", "F1"), rows)
+
+
+def _counts(results: Results) -> list[str]:
+    """DSC of the first draws alone, a row a set that has them."""
+    told = {
+        name: {one["samples"]: one for one in entry["sample_counts"]}
+        for name, entry in results["original"].items()
+        if "sample_counts" in entry
+    }
+    counts = sorted({count for by_count in told.values() for count in by_count})
+    rows = [
+        (name, *(_number(by_count[count]["dsc"]["mean"]) for count in counts))
+        for name, by_count in told.items()
+    ]
+    return _table(("set", *(str(count) for count in counts)), rows)
 
 
 def _domains(results: Results) -> list[str]:
@@ -272,6 +295,23 @@ def _draw_curves(original: dict[str, dict[str, Any]]) -> None:
     axes[2].set_xscale("log")
     axes[0].legend(fontsize=7, frameon=False)
     figure.savefig(IMAGES / "reliability.png", dpi=110)
+    plt.close(figure)
+
+
+def _draw_counts(original: dict[str, dict[str, Any]]) -> None:
+    """DSC after some of the draws, less that after all."""
+    figure, axis = plt.subplots(figsize=(5.5, 4), layout="constrained")
+    for name, entry in original.items():
+        told = entry.get("sample_counts", [])
+        if told:
+            dsc = np.array([one["dsc"]["mean"] for one in told])
+            counts = [one["samples"] for one in told]
+            axis.plot(counts, dsc - dsc[-1], marker=".", label=name)
+    axis.axhline(0, color="0.7", linewidth=0.8)
+    axis.set(xlabel="draws", ylabel="DSC less that of all draws", title="DSC by draws")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(fontsize=8, frameon=False)
+    figure.savefig(IMAGES / "samples.png", dpi=100)
     plt.close(figure)
 
 

@@ -168,7 +168,10 @@ def test_a_bundle_can_lie_between_a_run_and_what_it_started_from(
             )
     config = json.loads((tmp_path / "mine" / "config.json").read_text())
     told = config["training"]["blend"]
-    assert told == {"weights_sha256": model_card("compact").sha256, "share": 0.25}
+    compact = model_card("compact")
+    ours = json.loads((compact.path / "config.json").read_text())["training"]
+    assert ours["seed"] != config["training"]["seed"]
+    assert told == {"weights_sha256": compact.sha256, "share": 0.25, "training": ours}
 
 
 def test_a_share_beyond_the_whole_is_refused(finished: Path, tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from napari_medvlseg.core.backbones.minilm import (
     MiniLM,
     find_minilm,
 )
-from napari_medvlseg.core.bundle import FIGURES, model_card, write_bundle
+from napari_medvlseg.core.bundle import CONFIG, FIGURES, model_card, write_bundle
 from napari_medvlseg.core.errors import CheckpointError
+from napari_medvlseg.core.json_file import read_object
 from napari_medvlseg.core.models.build import build_network
 from napari_medvlseg.core.models.compact import Compact, CompactConfig
 from napari_medvlseg.core.name_book import NAMES, NameBook
@@ -112,7 +113,11 @@ def export_bundle(
     else:
         other = model_card(blend.bundle)
         network.load_state_dict(_blended(state["average"], other, blend.share))
-        told["blend"] = {"weights_sha256": other.sha256, "share": blend.share}
+        told["blend"] = {
+            "weights_sha256": other.sha256,
+            "share": blend.share,
+            "training": _training_of(other),
+        }
     measured = dict(figures or {"note": f"not measured; see {FIGURES}"})
     config = _config(folder.name, network, told)
     write_bundle(
@@ -166,6 +171,12 @@ def _blended(
         else value
         for name, value in state.items()
     }
+
+
+def _training_of(card: ModelCard) -> Any:
+    """Return how a bundle was trained, its own blends included."""
+    path = card.path / CONFIG
+    return read_object(path, "a bundle's settings", CheckpointError).get("training")
 
 
 def _config(
