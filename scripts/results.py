@@ -41,6 +41,7 @@ METHODS = {
     "flips": "twin, mirrored pair",
     "dropout": "dropout, 30 draws",
 }
+UNCERTAINTIES = ("predictive_entropy", "mutual_information")
 Results = dict[str, dict[str, dict[str, Any]]]
 
 
@@ -113,14 +114,17 @@ def _accuracy(results: Results) -> list[str]:
 
 
 def _surface(results: Results) -> list[str]:
-    """HD95, sensitivity, specificity and pooled F1, a row a set that has them."""
+    """Outline, overlap by kind of error, Pearson, a row a set that has them."""
     rows = []
     for name, entry in results["original"].items():
         if "hd95" in entry:
             means = (_number(entry[k]["mean"]) for k in ("sensitivity", "specificity"))
             f1 = _number(entry["pooled"]["f1"])
-            rows.append((name, _number(entry["hd95"]["mean"], 1), *means, f1))
-    return _table(("set", "HD95 (px)", "sensitivity", "specificity", "F1"), rows)
+            pearson = entry["reliability"]["pearson"]
+            told = (_number(pearson[k]["pixels"]) for k in UNCERTAINTIES)
+            rows.append((name, _number(entry["hd95"]["mean"], 1), *means, f1, *told))
+    header = ("set", "HD95 (px)", "sensitivity", "specificity", "F1")
+    return _table((*header, "Pearson: entropy", "mutual information"), rows)
 
 
 def _counts(results: Results) -> list[str]:

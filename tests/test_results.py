@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from napari_medvlseg.core.bundle import model_card
-from napari_medvlseg.core.training.card import WORDINGS
+from napari_medvlseg.core.training.card import WORDINGS, card_markdown
 
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 
@@ -42,9 +42,57 @@ def test_accuracy_agrees(figures: dict[tuple[str, str], dict[str, Any]]) -> None
         name, _, target = row["set"].partition(", ")
         entry = figures["original", name]
         entry = entry["targets"][target] if target else entry
-        dsc = entry["dsc"]
-        assert row["DSC"] == f"{dsc['mean']:.3f} ± {dsc['std']:.3f}"
+        for column, key in (("DSC", "dsc"), ("NSD 2 px", "nsd")):
+            told = entry[key]
+            assert row[column] == f"{told['mean']:.3f} ± {told['std']:.3f}"
         assert row["cases"] == str(entry["n"])
+        assert row["answered with nothing"] == f"{100 * entry['absent']:.1f} %"
+
+
+def test_surface_and_counts_agree(
+    figures: dict[tuple[str, str], dict[str, Any]],
+) -> None:
+    names = {name for design, name in figures if design == "original"}
+    rows = _rows("surface")
+    assert {row["set"] for row in rows} == names
+    for row in rows:
+        entry = figures["original", row["set"]]
+        assert row["HD95 (px)"] == f"{entry['hd95']['mean']:.1f}"
+        assert row["sensitivity"] == f"{entry['sensitivity']['mean']:.3f}"
+        assert row["specificity"] == f"{entry['specificity']['mean']:.3f}"
+        assert row["F1"] == f"{entry['pooled']['f1']:.3f}"
+        pearson = entry["reliability"]["pearson"]
+        for column, key in (
+            ("Pearson: entropy", "predictive_entropy"),
+            ("mutual information", "mutual_information"),
+        ):
+            assert row[column] == f"{pearson[key]['pixels']:.3f}"
+    rows = _rows("counts")
+    assert {row["set"] for row in rows} == names
+    for row in rows:
+        told = figures["original", row["set"]]["sample_counts"]
+        counts = {str(one["samples"]): one["dsc"]["mean"] for one in told}
+        assert {"5", "10", "20", "30"} <= set(counts)
+        for count, dsc in counts.items():
+            assert row[count] == f"{dsc:.3f}"
+
+
+def test_domains_agree(figures: dict[tuple[str, str], dict[str, Any]]) -> None:
+    rows = _rows("domains")
+    assert rows[0]["prompts"] == "original"
+    for row in rows:
+        told = {
+            name: entry["dsc"]["mean"]
+            for (design, name), entry in figures.items()
+            if design == row["prompts"]
+        }
+        out = told.pop("BUSBRA")
+        inside = sum(told.values()) / len(told)
+        assert len(told) == 8
+        assert row["in domain"] == f"{inside:.3f}"
+        assert row["out of domain"] == f"{out:.3f}"
+        harmonic = 2 * inside * out / (inside + out)
+        assert row["harmonic mean"] == f"{harmonic:.3f}"
 
 
 def test_wording_and_absence_agree(
@@ -74,19 +122,28 @@ def test_reliability_agrees(figures: dict[tuple[str, str], dict[str, Any]]) -> N
             "entropy": spearman["predictive_entropy"]["pixels"],
             "mutual information": spearman["mutual_information"]["pixels"],
             "Brier, union": told["brier"]["union"],
+            "Brier, image": told["brier"]["image"],
             "ECE, union": told["ece"]["union"],
+            "ECE, image": told["ece"]["image"],
+            "share of MI": told["mutual_information_share"],
             "ranking of pictures": told["ranking"],
         }
+        assert set(row) == {"set", *expected}
         for column, value in expected.items():
-            assert row[column] == f"{value:.3f}", (name, column)
+            digits = 4 if column.endswith("image") else 3
+            assert row[column] == f"{value:.{digits}f}", (name, column)
 
 
 def test_the_card_agrees(figures: dict[tuple[str, str], dict[str, Any]]) -> None:
-    card = (model_card("compact").path / "card.md").read_text(encoding="utf-8")
-    for (design, name), entry in figures.items():
-        if design == "original":
-            dsc = f"{entry['dsc']['mean']:.3f} ± {entry['dsc']['std']:.3f}"
-            assert f"| {name} | original | {entry['n']} | {dsc} |" in card
+    folder = model_card("compact").path
+    card = (folder / "card.md").read_text(encoding="utf-8")
+    config, told = (
+        json.loads((folder / name).read_text(encoding="utf-8"))
+        for name in ("config.json", "figures.json")
+    )
+    assert card == card_markdown(config, told)
+    dsc = figures["original", "Kvasir"]["dsc"]
+    assert f"| {dsc['mean']:.3f} ± {dsc['std']:.3f} |" in card
 
 
 def test_one_checkpoint_gave_all_figures(
