@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from napari_medvlseg.core.evaluate import CaseResult
     from napari_medvlseg.core.predictor import Predictor
     from napari_medvlseg.core.reports.kept import KeptResults
+    from napari_medvlseg.core.targets import TargetInfo
 
     Evaluated = list[tuple[dict[str, Any], list[CaseResult]]]
 
@@ -85,14 +86,9 @@ def run_caption(options: argparse.Namespace) -> int:
     from napari_medvlseg.core.captions import caption_case
     from napari_medvlseg.core.errors import ImageError
     from napari_medvlseg.core.io.read import read
-    from napari_medvlseg.core.targets import TargetInfo, reference_mask
+    from napari_medvlseg.core.targets import reference_mask
 
-    info = TargetInfo(
-        name="target",
-        class_name=class_name,
-        plural=options.plural or f"{class_name}s",
-        modality=options.modality,
-    )
+    info = _named(options, "target", class_name)
     image, label = read(options.image), read(options.mask)
     if image.ndim != 2:
         msg = f"{options.image}: expected a picture to caption, got a volume; name one"
@@ -123,6 +119,16 @@ def _caption_set(options: argparse.Namespace) -> int:
         raise UsageError(msg)
     cases = list_cases(options.data, options.split)
     several = len(targets_of(cases[0].dataset)) > 1
+    class_name = (options.class_name or "").strip()
+    if class_name and several:
+        msg = (
+            f"expected a set with one structure for --class, got {cases[0].dataset}, "
+            "which has several; leave --class out"
+        )
+        raise UsageError(msg)
+    if class_name:
+        info = _named(options, cases[0].target, class_name)
+        cases = [replace(case, info=info) for case in cases]
     header = (*COLUMNS, "Target") if several else COLUMNS
     if options.output is not None:
         check_sheet(options.output, overwrite=options.overwrite)
@@ -134,6 +140,18 @@ def _caption_set(options: argparse.Namespace) -> int:
     write_sheet(options.output, header, rows, overwrite=options.overwrite)
     say(f"{len(cases)} captions written to {options.output}")
     return 0
+
+
+def _named(options: argparse.Namespace, target: str, class_name: str) -> TargetInfo:
+    """Return what a mask marks, as the flags say."""
+    from napari_medvlseg.core.targets import TargetInfo
+
+    return TargetInfo(
+        name=target,
+        class_name=class_name,
+        plural=options.plural or f"{class_name}s",
+        modality=options.modality,
+    )
 
 
 def _captions(
