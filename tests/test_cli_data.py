@@ -99,6 +99,24 @@ def test_captions_of_several_targets_come_back_from_their_sheet(tmp_path: Path) 
     assert "nucleus" in str(prompts[0])
 
 
+def test_a_set_that_is_not_known_is_captioned_with_the_name_that_is_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_set(tmp_path / "Clinic")
+    command = ["caption", "--data", str(root), "--split", "val"]
+    assert main(command) == 0
+    assert "lesion" in capsys.readouterr().out
+    named = ["--class", "polyp", "--modality", "colonoscopy image"]
+    assert main([*command, *named]) == 0
+    said = capsys.readouterr().out
+    assert "polyp" in said
+    assert "colonoscopy" in said
+    assert "lesion" not in said
+    several = make_set(tmp_path / "WhiteBloodCells")
+    assert main(["caption", "--data", str(several), "--split", "val", *named]) == 2
+    assert "a set with one structure for --class" in one_line(capsys.readouterr().err)
+
+
 def test_evaluate_prints_a_table_and_writes_the_json_of_one_set(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

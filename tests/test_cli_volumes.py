@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,14 @@ import numpy as np
 import pytest
 
 from napari_medvlseg.cli import main
+from napari_medvlseg.core import evaluate_volumes
 from napari_medvlseg.core.bundle import model_card
 from tests.volume_models import write_tiny_bundle, write_tiny_run
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from napari_medvlseg.core.volume_sets import VolumeCase
 
 SHAPE = (14, 12, 10)
 
@@ -105,16 +109,137 @@ def test_evaluate_tells_each_class(
     assert "Spearman, mutual information and error" in shown
     told = json.loads(figures.read_text(encoding="utf-8"))
     assert (told["set"], told["n"], told["units"]) == ("set", 1, "mm")
-    assert set(told["classes"]["Anterior hippocampus"]) == {"dsc", "nsd", "hd95"}
+    anterior = told["classes"]["Anterior hippocampus"]
+    assert {"dsc", "nsd", "hd95", "sensitivity", "specificity"} < set(anterior)
+    assert 0 <= anterior["pooled"]["f1"] <= 1
+    assert "sens." in shown
     believed = told["reliability"]
     assert 0 <= believed["brier"]["union"] <= 1
     assert believed["cases"]["ece"]["mean"] == pytest.approx(believed["ece"]["union"])
     assert main([*words, *data, *data, "--json", str(figures)]) == 0
     assert json.loads(figures.read_text(encoding="utf-8"))["n"] == 1  # the same set
-    assert main([*words, *data, "--figures", str(tmp_path)]) == 2
-    assert "--figures belongs to models of pictures" in capsys.readouterr().err
+    assert main([*words, *data, "--prompts", "class_name"]) == 2
+    assert "--prompts belongs to models of pictures" in capsys.readouterr().err
+    assert main([*words, *data, "--sample-counts", "2"]) == 2
+    assert "from 1 to the 1 of --samples, got 2" in capsys.readouterr().err
+    assert main([*words, *data, "--out-of-domain", "other"]) == 2
+    assert "to name one of the sets (set), got 'other'" in capsys.readouterr().err
     assert main([*words, *data, "--split", "test"]) == 2
     assert "labelled volumes of the test split" in capsys.readouterr().err
+
+
+def test_everything_that_evaluate_tells_of_volumes_is_written(
+    bundle: Path, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other, out = tmp_path / "other", tmp_path / "out"
+    shutil.copytree(scan.parent.parent, other)
+    words = ["evaluate", "--model", str(bundle), "--samples", "3"]
+    data = ["--data", str(scan.parent.parent), "--data", str(other)]
+    asked = ["--sample-counts", "1,2", "--out-of-domain", "other"]
+    files = ["--csv", str(out / "a.csv"), "--json", str(out / "a.json")]
+    plots = ["--figures", str(out / "plots")]
+    assert main([*words, *data, *asked, *files, *plots]) == 0
+    pictures = {"reliability.png", "uncertainty.png", "samples.png"}
+    assert {path.name for path in (out / "plots").iterdir()} == pictures
+    assert {path.name for path in out.iterdir()} == {
+        *("a.csv", "a_cases.csv", "a.json", "plots")
+    }
+    told = json.loads((out / "a.json").read_text("utf-8"))
+    assert [one["samples"] for one in told["sample_counts"]] == [1, 2, 3]
+    assert told["domains"]["in"]["dsc"] == told["sets"][0]["dsc"]["mean"]
+    with (out / "a_cases.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 3 * 2  # sets, counts and classes
+    assert [row["samples"] for row in rows[:6]] == [*"112233"]
+    last = told["sets"][0]["cases"][0]["classes"]["Anterior hippocampus"]
+    assert float(rows[4]["sensitivity"]) == last["sensitivity"]
+    assert (rows[4]["target"], rows[4]["units"]) == ("Anterior hippocampus", "mm")
+    with (out / "a.csv").open(encoding="utf-8", newline="") as file:
+        kinds = [row["row"] for row in csv.DictReader(file)]
+    classes = ["class", "class"]
+    of_set = ["set", *classes, *["sample count", *classes] * 3]
+    means = ["mean of sets", "in domain", "out of domain", "harmonic mean"]
+    assert kinds == [*of_set, *of_set, *means * 4]
+    shown = capsys.readouterr().out
+    assert "harmonic mean" in shown
+    assert "Samples" in shown
+
+
+class Read:
+    """Reads cases, remembers them, and may be interrupted after the first."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.is_cut_off = True
+        self._read = evaluate_volumes._read
+
+    def __call__(self, case: VolumeCase) -> Any:
+        if self.names and self.is_cut_off:
+            raise KeyboardInterrupt
+        self.names.append(case.name)
+        return self._read(case)
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> Read:
+    counted = Read()
+    monkeypatch.setattr(evaluate_volumes, "_read", counted)
+    return counted
+
+
+@pytest.fixture
+def cut_off(
+    bundle: Path,
+    scan: Path,
+    tmp_path: Path,
+    read: Read,
+    capsys: pytest.CaptureFixture[str],
+) -> list[str]:
+    """Interrupt an evaluation of two volumes after the first; return its command."""
+    for kind in ("images", "labels"):
+        folder = scan.parent.parent / f"{kind}Val"
+        shutil.copyfile(folder / "scan.nii.gz", folder / "two.nii.gz")
+    data = ["--data", str(scan.parent.parent), "--samples", "2"]
+    out = ["--json", str(tmp_path / "out" / "a.json"), "--sample-counts", "1"]
+    command = ["evaluate", "--model", str(bundle), *data, *out]
+    assert main(command) == 130
+    assert "results of 1 volumes are kept" in capsys.readouterr().err
+    (left,) = (tmp_path / "out").iterdir()
+    assert left.name.startswith(".a.json.set-")
+    read.names.clear()
+    return command
+
+
+def test_an_interrupted_evaluation_of_volumes_goes_on_where_it_was(
+    cut_off: list[str], read: Read, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read.is_cut_off = False
+    assert main(cut_off) == 0
+    assert "set: goes on after 1 finished volumes" in capsys.readouterr().err
+    assert read.names == ["two"]
+    file = tmp_path / "out" / "a.json"
+    assert list(file.parent.iterdir()) == [file]
+    told = [json.loads(file.read_text("utf-8"))]
+    assert main([*cut_off, "--no-resume"]) == 0
+    told.append(json.loads(file.read_text("utf-8")))
+    for each in told:
+        for timed in (each, *each["cases"], *each["sample_counts"]):
+            timed.pop("seconds", None)
+    assert told[0] == told[1]
+
+
+def test_results_of_other_settings_or_another_model_are_not_mixed_in(
+    cut_off: list[str], read: Read, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*cut_off, "--seed", "3"]) == 130
+    told = capsys.readouterr().err
+    assert "begins anew; the unfinished run there had seed 0, not 3" in told
+    assert read.names == ["scan"]
+    read.names.clear()
+    twin = write_tiny_bundle(tmp_path / "models" / "tiny-3d", heads=1)
+    assert main([*cut_off, "--model", str(twin)]) == 130  # of the same name
+    assert "goes on after" not in capsys.readouterr().err
+    assert read.names == ["scan"]
 
 
 def test_channels_come_from_several_files_or_from_four_axes(
@@ -174,6 +299,8 @@ def test_several_sets_are_averaged_and_a_twin_is_asked_on_flips(
     brier = one["reliability"]["brier"]["union"]
     assert told["mean"]["brier"] == {"mean": brier, "std": 0.0}
     shown = capsys.readouterr().out
+    assert main([*words, *data[:2], "--sample-counts", "1"]) == 0
+    assert "--sample-counts tells nothing" in capsys.readouterr().err
     assert "4 samples, flips RA" in " ".join(shown.split())  # the title may be broken
     assert "mean of sets" in shown
     assert main([*words[:-1], "X", *data]) == 2

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from napari_medvlseg.cli_evaluation import (
+    check_evaluation,
+    first_output,
+    go_on_from,
+    tells_what_is_left,
+    write_outputs,
+)
 from napari_medvlseg.cli_options import UsageError, segment_config
 from napari_medvlseg.cli_terminal import progress, say, show_table, tell
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from napari_medvlseg.core.config import SegmentConfig
     from napari_medvlseg.core.datasets import Case
     from napari_medvlseg.core.evaluate import CaseResult
     from napari_medvlseg.core.predictor import Predictor
     from napari_medvlseg.core.reports.kept import KeptResults
+    from napari_medvlseg.core.targets import TargetInfo
 
     Evaluated = list[tuple[dict[str, Any], list[CaseResult]]]
 
@@ -31,7 +37,6 @@ def run_evaluate(options: argparse.Namespace) -> int:
     """Measure a model on data sets, one table row a set and target."""
     from napari_medvlseg.core.bundle import model_card
     from napari_medvlseg.core.datasets import list_cases
-    from napari_medvlseg.core.io.write import check_file, check_writable
 
     if model_card(options.model).volume is not None:
         from napari_medvlseg.cli_volumes import run_evaluate as evaluate_volumes
@@ -41,11 +46,8 @@ def run_evaluate(options: argparse.Namespace) -> int:
     sets = {
         root: list_cases(root, options.split, options.prompts) for root in options.data
     }
-    _check_evaluation(options, list(sets.values()), config.num_samples)
-    for path in filter(None, (options.json, options.csv)):  # told before hours of work
-        check_file(path)
-    if options.figures is not None:
-        check_writable(options.figures.parent)
+    names = [cases[0].dataset for cases in sets.values()]
+    check_evaluation(options, names, config.num_samples)
     from napari_medvlseg.core.averages import join_sets
     from napari_medvlseg.core.predictor import Predictor
 
@@ -64,7 +66,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     summaries = [summary for summary, _ in evaluated]
     joined = summaries[0] if len(summaries) == 1 else join_sets(summaries)
     _show_tables(summaries, joined)
-    _write_outputs(evaluated, joined, options)
+    write_outputs(evaluated, joined, options)
     for store in kept:
         store.forget()
     return 0
@@ -84,14 +86,9 @@ def run_caption(options: argparse.Namespace) -> int:
     from napari_medvlseg.core.captions import caption_case
     from napari_medvlseg.core.errors import ImageError
     from napari_medvlseg.core.io.read import read
-    from napari_medvlseg.core.targets import TargetInfo, reference_mask
+    from napari_medvlseg.core.targets import reference_mask
 
-    info = TargetInfo(
-        name="target",
-        class_name=class_name,
-        plural=options.plural or f"{class_name}s",
-        modality=options.modality,
-    )
+    info = _named(options, "target", class_name)
     image, label = read(options.image), read(options.mask)
     if image.ndim != 2:
         msg = f"{options.image}: expected a picture to caption, got a volume; name one"
@@ -122,6 +119,16 @@ def _caption_set(options: argparse.Namespace) -> int:
         raise UsageError(msg)
     cases = list_cases(options.data, options.split)
     several = len(targets_of(cases[0].dataset)) > 1
+    class_name = (options.class_name or "").strip()
+    if class_name and several:
+        msg = (
+            f"expected a set with one structure for --class, got {cases[0].dataset}, "
+            "which has several; leave --class out"
+        )
+        raise UsageError(msg)
+    if class_name:
+        info = _named(options, cases[0].target, class_name)
+        cases = [replace(case, info=info) for case in cases]
     header = (*COLUMNS, "Target") if several else COLUMNS
     if options.output is not None:
         check_sheet(options.output, overwrite=options.overwrite)
@@ -133,6 +140,18 @@ def _caption_set(options: argparse.Namespace) -> int:
     write_sheet(options.output, header, rows, overwrite=options.overwrite)
     say(f"{len(cases)} captions written to {options.output}")
     return 0
+
+
+def _named(options: argparse.Namespace, target: str, class_name: str) -> TargetInfo:
+    """Return what a mask marks, as the flags say."""
+    from napari_medvlseg.core.targets import TargetInfo
+
+    return TargetInfo(
+        name=target,
+        class_name=class_name,
+        plural=options.plural or f"{class_name}s",
+        modality=options.modality,
+    )
 
 
 def _captions(
@@ -167,15 +186,11 @@ def _evaluate_set(
     stores += [] if kept is None else [kept]
     each = len({*counts, config.num_samples})
     steps = evaluate_steps(cases, design, predictor, config, counts, kept)
-    try:
-        with progress(name, len(cases)) as move:
-            for result in steps:
-                results.append(result)
-                move(len(results) // each, len(cases), name)
-                _logger.info("%s %s: DSC %.4f", name, result.image, result.dsc)
-    except KeyboardInterrupt as stop:
-        stop.args = (_what_is_left(stores),)
-        raise
+    with tells_what_is_left(stores, "images"), progress(name, len(cases)) as move:
+        for result in steps:
+            results.append(result)
+            move(len(results) // each, len(cases), name)
+            _logger.info("%s %s: DSC %.4f", name, result.image, result.dsc)
     facts = {
         "set": name,
         "split": options.split,
@@ -201,58 +216,14 @@ def _kept_results(
     """Return where a set's results are kept, if files are to be written; say so."""
     from napari_medvlseg.core.reports.kept import KeptResults, evaluation_settings
 
-    outputs = _outputs(options)
-    if not outputs:
+    file = first_output(options)
+    if file is None:
         return None
-    name = cases[0].dataset
     counts = options.sample_counts
     settings = evaluation_settings(options.prompts, predictor, config, counts)
-    kept = KeptResults(outputs[0], cases, settings)
-    if not options.resume:
-        kept.forget()
-    if kept.count:
-        tell(f"{name}: goes on after {kept.count} finished images")
-    elif kept.differs:
-        tell(f"{name}: begins anew; the unfinished run there had {kept.differs}")
+    kept = KeptResults(file, cases, settings)
+    go_on_from(kept, cases[0].dataset, options, "images")
     return kept
-
-
-def _what_is_left(stores: list[KeptResults]) -> str:
-    """Say what an interrupted evaluation leaves."""
-    count = sum(store.count for store in stores)
-    if not stores:
-        return "nothing is kept without --json, --csv or --figures"
-    return (
-        f"the results of {count} images are kept in {stores[0].folder.parent}; the "
-        "same command goes on from there, with --no-resume it begins anew"
-    )
-
-
-def _check_evaluation(
-    options: argparse.Namespace, sets: list[list[Case]], samples: int
-) -> None:
-    """Refuse flags that do not go together."""
-    wrong = [count for count in options.sample_counts if not 1 <= count <= samples]
-    if wrong:
-        msg = (
-            f"expected --sample-counts from 1 to the {samples} of --samples, got "
-            f"{wrong[0]}"
-        )
-        raise UsageError(msg)
-    names = [cases[0].dataset for cases in sets]
-    unknown = [name for name in options.out_of_domain if name not in names]
-    if unknown:
-        msg = (
-            f"expected --out-of-domain to name one of the sets ({', '.join(names)}), "
-            f"got {unknown[0]!r}"
-        )
-        raise UsageError(msg)
-
-
-def _outputs(options: argparse.Namespace) -> list[Path]:
-    """Return what is to be written."""
-    paths = (options.json, options.csv, options.figures)
-    return [path for path in paths if path is not None]
 
 
 def _show_tables(summaries: list[dict[str, Any]], joined: Mapping[str, Any]) -> None:
@@ -277,24 +248,3 @@ def _show_tables(summaries: list[dict[str, Any]], joined: Mapping[str, Any]) -> 
     for name, columns, rows in shown:
         if rows:
             show_table(name, columns, rows)
-
-
-def _write_outputs(
-    evaluated: Evaluated, joined: Mapping[str, Any], options: argparse.Namespace
-) -> None:
-    """Write the files that were asked for, each whole or not at all."""
-    from napari_medvlseg.core.io.write import write_text
-    from napari_medvlseg.core.reports import tables
-
-    summaries = [summary for summary, _ in evaluated]
-    if options.json is not None:
-        text = json.dumps(joined, indent=2, ensure_ascii=False, allow_nan=False)
-        write_text(options.json, text + "\n")
-    if options.csv is not None:
-        cases = options.csv.with_name(f"{options.csv.stem}_cases{options.csv.suffix}")
-        write_text(cases, tables.cases_csv(evaluated))
-        write_text(options.csv, tables.sets_csv(summaries, joined))
-    if options.figures is not None:
-        from napari_medvlseg.core.reports.figures import write_figures
-
-        write_figures(summaries, options.figures)

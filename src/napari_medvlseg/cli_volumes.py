@@ -7,8 +7,21 @@ import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from napari_medvlseg.cli_evaluation import (
+    check_evaluation,
+    first_output,
+    go_on_from,
+    tells_what_is_left,
+    write_outputs,
+)
 from napari_medvlseg.cli_options import UsageError, segment_config
-from napari_medvlseg.cli_terminal import last_result, progress, say, show_table
+from napari_medvlseg.cli_terminal import (
+    last_result,
+    progress,
+    say,
+    show_table,
+    tell,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -17,11 +30,22 @@ if TYPE_CHECKING:
 
     from napari_medvlseg.core.bench_volumes import VolumeBenchResult
     from napari_medvlseg.core.config import SegmentConfig
+    from napari_medvlseg.core.evaluate_volumes import VolumeResult
+    from napari_medvlseg.core.reports.kept import KeptVolumes
     from napari_medvlseg.core.volume_predictor import VolumePredictor
     from napari_medvlseg.core.volume_sets import VolumeCase
 
+    Evaluated = list[tuple[dict[str, Any], list[VolumeResult]]]
+
 _logger = logging.getLogger(__name__)
-COLUMNS = ("set", "class", "n", "DSC", "NSD", "HD95", "quartiles of DSC")
+COLUMNS = (
+    *("set", "class", "n", "DSC", "quartiles of DSC", "NSD", "HD95"),
+    *("sens.", "spec.", "F1", "absent"),
+)
+ALIKE = (
+    "the draws of this model are all alike, so it is asked once a view, and "
+    "--sample-counts tells nothing"
+)
 BELIEF = ("set", "what", "cases", "quartiles", "set as a whole")
 BELIEVED = {
     "brier": "Brier score",
@@ -40,27 +64,50 @@ BENCHED = ("what", "by the clock", "of the processor")
 
 def run_evaluate(options: argparse.Namespace) -> int:
     """Measure a 3D model on folders of labelled volumes, one row a set and class."""
-    from napari_medvlseg.core.io.write import check_file
-    from napari_medvlseg.core.volume_predictor import VolumePredictor
-
-    _check_flags(options)
+    if options.prompts != "original":
+        msg = (
+            f"--prompts belongs to models of pictures, got it with the 3D model "
+            f"{options.model}; leave it out"
+        )
+        raise UsageError(msg)
     config, sets = segment_config(options), _cases(options)
-    if options.json is not None:
-        check_file(options.json)  # told before hours of work
-    from napari_medvlseg.core.averages import join_sets
+    names = [root.resolve().name for root in sets]
+    check_evaluation(options, names, config.num_samples)
+    from napari_medvlseg.core.volume_predictor import VolumePredictor
 
     predictor = VolumePredictor.load(
         options.model, device=config.device, precision=config.precision
     )
-    summaries = [
-        _evaluate_set(root, cases, predictor, config, options)
+    if options.sample_counts and not predictor.network.samples:
+        tell(ALIKE)
+        options.sample_counts = ()
+    kept: list[KeptVolumes] = []
+    evaluated: Evaluated = [
+        _evaluate_set(root, cases, predictor, config, (options, kept))
         for root, cases in sets.items()
     ]
-    joined = summaries[0] if len(summaries) == 1 else join_sets(summaries)
-    if len({summary["units"] for summary in summaries}) > 1:
-        joined["mean"]["hd95"] = {"mean": None, "std": None}  # mm and voxels
+    summaries = [summary for summary, _ in evaluated]
+    joined = _join(summaries)
     _tell(options, summaries, joined)
+    write_outputs(evaluated, joined, options)
+    for store in kept:
+        store.forget()
     return 0
+
+
+def _join(summaries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the JSON of the sets; distances in mm and in voxels have no mean."""
+    from napari_medvlseg.core.averages import join_sets
+
+    if len(summaries) == 1:
+        return summaries[0]
+    joined = join_sets(summaries)
+    if len({summary["units"] for summary in summaries}) > 1:
+        for one in (joined, *joined.get("sample_counts", ())):
+            one["mean"]["hd95"] = {"mean": None, "std": None}
+            for means in one.get("domains", {}).values():
+                means.update({"hd95": None} if "hd95" in means else {})
+    return joined
 
 
 def bench(options: argparse.Namespace, config: SegmentConfig) -> int:
@@ -103,23 +150,6 @@ def _bench_rows(result: VolumeBenchResult) -> list[tuple[str, ...]]:
     ]
 
 
-def _check_flags(options: argparse.Namespace) -> None:
-    """Refuse flags that only models of pictures have."""
-    given = {
-        "--csv": options.csv is not None,
-        "--figures": options.figures is not None,
-        "--sample-counts": bool(options.sample_counts),
-        "--prompts": options.prompts != "original",
-    }
-    wrong = [flag for flag, is_given in given.items() if is_given]
-    if wrong:
-        msg = (
-            f"{wrong[0]} belongs to models of pictures, got it with the 3D model "
-            f"{options.model}; leave it out"
-        )
-        raise UsageError(msg)
-
-
 def _cases(options: argparse.Namespace) -> dict[Path, list[VolumeCase]]:
     """Return the labelled volumes of each set."""
     from napari_medvlseg.core.errors import DatasetError
@@ -142,38 +172,74 @@ def _evaluate_set(
     cases: Sequence[VolumeCase],
     predictor: VolumePredictor,
     config: SegmentConfig,
-    options: argparse.Namespace,
-) -> dict[str, Any]:
-    """Segment the volumes of a set, and return what the JSON tells of them."""
+    task: tuple[argparse.Namespace, list[KeptVolumes]],
+) -> tuple[dict[str, Any], list[VolumeResult]]:
+    """Segment the volumes of a set; return summary and results, note what is kept."""
     from napari_medvlseg.core.averages import domain_of
     from napari_medvlseg.core.evaluate_volumes import (
-        TOLERANCE,
         evaluate_volumes,
         summarise_volumes,
     )
 
-    name, results = root.resolve().name, []
-    with progress(name, len(cases)) as move:
-        for result in evaluate_volumes(cases, predictor, config):
+    options, stores = task
+    name, results, counts = root.resolve().name, [], options.sample_counts
+    kept = _kept_volumes((name, cases), predictor, config, options)
+    stores += [] if kept is None else [kept]
+    each = len({*counts, config.num_samples})
+    steps = evaluate_volumes(cases, predictor, config, counts, kept)
+    with tells_what_is_left(stores, "volumes"), progress(name, len(cases)) as move:
+        for result in steps:
             results.append(result)
-            move(len(results), len(cases), name)
-            _logger.info("%s %s: %s", name, result.image, result.classes)
-    card = predictor.card
+            move(len(results) // each, len(cases), name)
+            _logger.info("%s %s: DSC %.4f", name, result.image, result.mean("dsc"))
     facts = {
         "set": name,
+        **_facts(predictor, config, options),
+        "samples": results[-1].samples,  # a model without noise is asked once a view
+        "domain": domain_of(name, options.out_of_domain, predictor.card.trained_on),
+    }
+    return summarise_volumes(results, facts), results
+
+
+def _facts(
+    predictor: VolumePredictor, config: SegmentConfig, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Return what the JSON tells first of every set."""
+    from napari_medvlseg.core.evaluate_volumes import TOLERANCE
+
+    return {
         "split": options.split,
-        "model": card.model_id,
+        "model": predictor.card.model_id,
         "prompts": "all",
-        "samples": results[0].samples,  # a model without noise is asked once a view
+        "samples": config.num_samples,
         "flips": config.flips or predictor.spec.flips,
         "seed": config.seed,
+        "threshold": config.threshold,
         "device": str(predictor.device),
         "precision": predictor.precision,
-        "weights_sha256": card.sha256,
+        "weights_sha256": predictor.card.sha256,
         "nsd_tolerance": TOLERANCE,
-        "domain": domain_of(name, options.out_of_domain, card.trained_on),
+        "exclusive": predictor.spec.exclusive,
     }
-    return summarise_volumes(results, facts)
+
+
+def _kept_volumes(
+    of_set: tuple[str, Sequence[VolumeCase]],
+    predictor: VolumePredictor,
+    config: SegmentConfig,
+    options: argparse.Namespace,
+) -> KeptVolumes | None:
+    """Return where a set's results are kept, if files are to be written; say so."""
+    from napari_medvlseg.core.reports.kept import KeptVolumes, evaluation_settings
+
+    (name, cases), file = of_set, first_output(options)
+    if file is None:
+        return None
+    counts = options.sample_counts
+    settings = evaluation_settings("all", predictor, config, counts)
+    kept = KeptVolumes(file, name, cases, settings)
+    go_on_from(kept, name, options, "volumes")
+    return kept
 
 
 def _tell(
@@ -181,15 +247,17 @@ def _tell(
     summaries: Sequence[dict[str, Any]],
     joined: Mapping[str, Any],
 ) -> None:
-    """Print the tables, and write the JSON if that is wanted."""
-    from napari_medvlseg.core.reports.tables import COMPARED, domain_rows
+    """Print the tables."""
+    from napari_medvlseg.core.reports import tables
 
     told = summaries[0]
     flipped = f", flips {told['flips']}" if told["flips"] else ""
     rows = [row for summary in summaries for row in table_rows(summary)]
     if "mean" in joined:
-        units = {**joined["mean"], "units": told["units"]}
-        rows.append((MEAN, "", str(len(summaries)), *_cells(joined["mean"], units)))
+        mean = joined["mean"]
+        pooled = {"f1": mean["f1"]["mean"]}
+        means = {**mean, "pooled": pooled, "absent": None}
+        rows.append((MEAN, "", str(len(summaries)), *_cells(means, told["units"])))
     show_table(
         f"{options.model}, {options.split} split, {told['samples']} samples{flipped}, "
         f"NSD at {told['nsd_tolerance']:g}",
@@ -197,23 +265,26 @@ def _tell(
         rows,
     )
     say("NSD tolerance and HD95 are in mm, or in voxels where no spacing is known.")
-    title = "Uncertainty, over mask and reference"
-    show_table(title, BELIEF, belief_rows(summaries, joined))
-    if "domains" in joined:
-        show_table("Domains", COMPARED, domain_rows(joined))
-    if options.json is None:
-        return
-    from napari_medvlseg.core.io.write import write_text
-
-    text = json.dumps(joined, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(options.json, text + "\n")
+    shown = (
+        (
+            "Uncertainty, over mask and reference",
+            BELIEF,
+            belief_rows(summaries, joined),
+        ),
+        ("Samples", tables.COUNTED_3D, tables.count_rows(summaries, joined)),
+        ("Domains", tables.COMPARED_3D, tables.domain_rows(joined)),
+    )
+    for title, columns, cells in shown:
+        if cells:
+            show_table(title, columns, cells)
 
 
 def table_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return the cells of a set: the mean of its classes, then each class."""
-    rows = [(summary["set"], "mean", str(summary["n"]), *_cells(summary, summary))]
+    units = summary["units"]
+    rows = [(summary["set"], "mean", str(summary["n"]), *_cells(summary, units))]
     for name, figures in summary["classes"].items():
-        rows.append(("", name, "", *_cells(figures, summary)))
+        rows.append(("", name, "", *_cells(figures, units)))
     return rows
 
 
@@ -237,14 +308,18 @@ def belief_rows(
     return rows
 
 
-def _cells(figures: Mapping[str, Any], summary: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return DSC, NSD, HD95 and the quartiles of the first as text."""
-    distance = _spread(figures["hd95"], 2)
+def _cells(figures: Mapping[str, Any], units: str) -> tuple[str, ...]:
+    """Return the cells of one row of `COLUMNS`, but for its names."""
+    distance, absent = _spread(figures["hd95"], 2), figures["absent"]
     return (
         _spread(figures["dsc"], 4),
-        _spread(figures["nsd"], 4),
-        f"{distance} {summary['units']}" if distance != "-" else distance,
         _quartiles(figures["dsc"]),
+        _spread(figures["nsd"], 4),
+        f"{distance} {units}" if distance != "-" else distance,
+        _number(figures["sensitivity"]["mean"], 3),
+        _number(figures["specificity"]["mean"], 3),
+        _number(figures["pooled"]["f1"], 3),
+        "" if absent is None else f"{absent:.1%}",
     )
 
 

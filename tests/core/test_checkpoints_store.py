@@ -50,7 +50,8 @@ def test_what_is_packed_is_installed_elsewhere_to_the_byte(
     target = tmp_path / name
     steps = list(pack_bundle(bundle.read_card(random_bundle), target))
     assert len(steps) > 5
-    assert steps[-2].done == steps[-2].total
+    sizes = sum(path.stat().st_size for path in random_bundle.iterdir())
+    assert steps[-1].done == steps[-1].total > 0.9 * sizes
     assert holds_bundle(target)
     folder = _install(target)
     assert folder == tmp_path / "cache" / "models" / "random"

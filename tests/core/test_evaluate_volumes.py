@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from monai.metrics.confusion_matrix import (
+    compute_confusion_matrix_metric,
+    get_confusion_matrix,
+)
 from monai.metrics.meandice import compute_dice
 from scipy.ndimage import binary_erosion, generate_binary_structure
 from scipy.spatial.distance import cdist
 from scipy.stats import spearmanr
 
+from napari_medvlseg.core import evaluate_volumes as evaluate_module
 from napari_medvlseg.core.config import SegmentConfig
 from napari_medvlseg.core.errors import DatasetError
 from napari_medvlseg.core.evaluate_volumes import (
@@ -30,6 +35,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
+
+    from napari_medvlseg.core.volume_sets import VolumeCase
 
     Mask = npt.NDArray[np.bool_]
 
@@ -70,6 +77,12 @@ def test_figures_agree_with_scipy_and_monai(
     )
     one_hot, other_hot = (torch.from_numpy(m)[None, None] for m in (mask, reference))
     assert found.dsc == pytest.approx(float(compute_dice(one_hot, other_hot)))
+    counted = get_confusion_matrix(one_hot.int(), other_hot.int())
+    for kind in ("sensitivity", "specificity"):
+        theirs = float(compute_confusion_matrix_metric(kind, counted))
+        assert getattr(found, kind) == pytest.approx(theirs)
+    theirs = float(compute_confusion_matrix_metric("f1 score", counted))
+    assert found.confusion.f1 == pytest.approx(theirs)
 
 
 def test_nothing_on_both_sides_is_agreement_and_on_one_is_as_far_as_can_be() -> None:
@@ -79,6 +92,8 @@ def test_nothing_on_both_sides_is_agreement_and_on_one_is_as_far_as_can_be() -> 
     one = class_figures(~empty, empty, 1.0, None)
     assert (one.dsc, one.nsd) == (0.0, 0.0)
     assert one.hd95 == pytest.approx(27**0.5)
+    assert (both.sensitivity, both.specificity) == (1.0, 1.0)
+    assert (one.sensitivity, one.specificity) == (0.0, 0.0)
     scaled = class_figures(empty, ~empty, 1.0, (2.0, 2.0, 1.0))
     assert scaled.hd95 == pytest.approx(9.0)
 
@@ -115,6 +130,80 @@ def test_each_class_of_each_case_is_measured(volumes: Path) -> None:
     assert bright["hd95"]["mean"] == pytest.approx(0.5)  # 1 mm in one of two cases
     assert told["dsc"]["mean"] == pytest.approx((1 + (1 + 6 / 7) / 2) / 2)
     assert told["cases"][1]["classes"]["Bright blob"]["dsc"] == pytest.approx(6 / 7)
+    layer = 9 * 8
+    assert bright["sensitivity"]["mean"] == pytest.approx((1 + 3 / 4) / 2)
+    assert bright["pooled"]["sensitivity"] == pytest.approx(6 / 7)  # of both cases
+    assert bright["pooled"]["f1"] == pytest.approx(2 * 6 / (6 + 7))
+    assert told["pooled"]["f1"] == pytest.approx(2 * 10 / (10 + 11))
+    assert (bright["specificity"]["mean"], told["absent"], bright["n"]) == (1, 0, 2)
+    assert told["cases"][1]["classes"]["Bright blob"]["voxels"] == 3 * layer
+    assert told["cases"][1]["classes"]["Bright blob"]["reference_voxels"] == 4 * layer
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_fewer_samples_are_the_first_of_the_same_draws(
+    volumes: Path, *, exclusive: bool
+) -> None:
+    """In several windows, and in views by turns."""
+    predictor = grey_predictor(GreyNetwork(exclusive=exclusive))
+    config = SegmentConfig(num_samples=7, flips="R", batch_size=2)
+    cases = volume_cases(volumes, "val")[:1]
+    found = list(evaluate_volumes(cases, predictor, config, (5, 2)))
+    assert [result.samples for result in found] == [2, 5, 7]
+    for result in found:
+        fewer = SegmentConfig(num_samples=result.samples, flips="R", batch_size=2)
+        (alone,) = evaluate_volumes(cases, predictor, fewer)
+        for name, figures in alone.classes.items():
+            assert result.classes[name] == figures
+        assert result.mean_mutual_information == pytest.approx(
+            alone.mean_mutual_information, abs=1e-6
+        )
+    found_information = {result.mean_mutual_information for result in found}
+    assert len(found_information) == 3
+    told = summarise_volumes(found, {"set": "blobs"})
+    assert (told["n"], len(told["cases"])) == (1, 1)
+    assert [one["samples"] for one in told["sample_counts"]] == [2, 5, 7]
+    last = told["sample_counts"][-1]
+    assert last["dsc"] == told["dsc"]
+    assert "calibration" not in last["reliability"]
+    assert last["reliability"]["brier"] == told["reliability"]["brier"]
+
+
+def test_draws_that_are_all_alike_have_no_counts(volumes: Path) -> None:
+    predictor = grey_predictor(GreyNetwork(noise=0.0))
+    config = SegmentConfig(num_samples=2, flips="RA")
+    cases = volume_cases(volumes, "val")[:1]
+    (result,) = evaluate_volumes(cases, predictor, config, (1,))
+    assert result.samples == 4  # once a view
+
+
+def test_volumes_that_are_kept_are_not_made_again(
+    volumes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store: dict[int, Any] = {}
+
+    class Store:
+        def load(self, index: int) -> Any:
+            return store.get(index)
+
+        def save(self, index: int, results: Any) -> None:
+            store[index] = results
+
+    cases, predictor = volume_cases(volumes, "val"), grey_predictor()
+    config = SegmentConfig(num_samples=2)
+    first = next(evaluate_volumes(cases, predictor, config, (1,), Store()))
+    assert (list(store), store[0][0]) == ([0], first)
+    read: list[str] = []
+    original = evaluate_module._read
+
+    def counted(case: VolumeCase) -> Any:
+        read.append(case.name)
+        return original(case)
+
+    monkeypatch.setattr(evaluate_module, "_read", counted)
+    results = list(evaluate_volumes(cases, predictor, config, (1,), Store()))
+    assert read == [cases[1].name]
+    assert (results[0], len(results)) == (first, 4)
 
 
 def test_the_uncertainty_of_a_set_is_compared_with_its_error(volumes: Path) -> None:

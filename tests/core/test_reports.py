@@ -10,16 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image as Pillow
 
 from napari_medvlseg.core.averages import join_sets
 from napari_medvlseg.core.datasets import Case
 from napari_medvlseg.core.errors import OutputError
 from napari_medvlseg.core.evaluate import CaseResult, summarise
+from napari_medvlseg.core.evaluate_volumes import (
+    VolumeResult,
+    class_figures,
+    summarise_volumes,
+)
 from napari_medvlseg.core.metrics import confusion, surface_distances
-from napari_medvlseg.core.reliability import case_reliability
+from napari_medvlseg.core.reliability import case_reliability, class_reliability
 from napari_medvlseg.core.reports.figures import write_figures
-from napari_medvlseg.core.reports.kept import KeptResults
+from napari_medvlseg.core.reports.kept import KeptResults, KeptVolumes
 from napari_medvlseg.core.reports.tables import (
     cases_csv,
     count_rows,
@@ -29,6 +35,7 @@ from napari_medvlseg.core.reports.tables import (
 )
 from napari_medvlseg.core.targets import TARGETS
 from napari_medvlseg.core.uncertainty import binary_entropy
+from napari_medvlseg.core.volume_sets import VolumeCase
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -228,3 +235,128 @@ def test_figures_of_nothing_but_empty_answers_are_drawn(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError):
         write_figures([summary], tmp_path / "file")
+
+
+def volume_answer(
+    seed: int, *, samples: int = 4, exclusive: bool = True, empty: bool = False
+) -> VolumeResult:
+    """Return the result of made-up probabilities of two classes."""
+    generator = np.random.default_rng([seed, samples])
+    p = generator.dirichlet((1, 1, 1), (6, 5, 4)).astype(np.float32)[..., :2]
+    p = np.moveaxis(p, -1, 0) * (not empty)
+    right = generator.integers(0, 3, p.shape[1:]) * (not empty)
+    found = np.where(p.max(axis=0) > 0.4, p.argmax(axis=0) + 1, 0)
+    entropy = binary_entropy(p)
+    names, references = ("front", "back"), [right == number for number in (1, 2)]
+    masks = [found == number for number in (1, 2)]
+    if exclusive:
+        maps = entropy.sum(axis=0), entropy[0] / 10
+        reliability = {"all": class_reliability(p, maps, found, right)}
+    else:
+        each = zip(names, p, entropy, masks, references, strict=True)
+        reliability = {
+            name: case_reliability(one, (doubt, doubt / 10), mask, reference)
+            for name, one, doubt, mask, reference in each
+        }
+    compared = zip(names, masks, references, strict=True)
+    return VolumeResult(
+        image=str(seed),
+        units="mm",
+        classes={
+            name: class_figures(mask, reference, 1.0, (1.0, 1.0, 2.0))
+            for name, mask, reference in compared
+        },
+        mean_predictive_entropy=float(entropy.mean()),
+        mean_mutual_information=float(entropy.mean() / 10),
+        samples=samples,
+        seconds=1.5,
+        reliability=reliability,
+    )
+
+
+def volume_set(name: str, *, exclusive: bool) -> dict[str, Any]:
+    """Return the summary of a set of volumes with two sample counts."""
+    results = [
+        volume_answer(seed, samples=samples, exclusive=exclusive)
+        for seed in range(4)
+        for samples in (2, 4)
+    ]
+    facts = {"set": name, **FACTS, "prompts": "all", "exclusive": exclusive}
+    return summarise_volumes(results, facts)
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_kept_volumes_come_back_as_they_were(
+    tmp_path: Path, *, exclusive: bool
+) -> None:
+    paths = [tmp_path / f"{name}.nii.gz" for name in ("a", "b", "label")]
+    for path in paths:
+        path.write_bytes(b"volume")
+    cases = [VolumeCase("a", (paths[0],), paths[2])] * 2
+    file = tmp_path / "out" / "figures.json"
+    kept = KeptVolumes(file, "Heart", cases, {"seed": 0})
+    results = [
+        volume_answer(0, exclusive=exclusive),
+        volume_answer(1, exclusive=exclusive, samples=2),
+        volume_answer(2, exclusive=exclusive, empty=True),
+    ]
+    kept.save(1, results)
+    again = KeptVolumes(file, "Heart", cases, {"seed": 0})
+    assert again.load(0) is None
+    back = again.load(1)
+    assert back is not None
+    assert [b.to_dict() for b in back] == [r.to_dict() for r in results]
+    assert [b.rows() for b in back] == [r.rows() for r in results]
+    assert summarise_volumes(back, FACTS) == summarise_volumes(results, FACTS)
+    assert KeptVolumes(file, "Heart", cases, {"seed": 1}).differs == "seed 0, not 1"
+    assert KeptVolumes(file, "Lung", cases, {"seed": 0}).count == 0
+    os.utime(paths[2], (1, 1))  # the label was mended
+    assert KeptVolumes(file, "Heart", cases, {"seed": 0}).load(1) is None
+    again.forget()
+    assert not list(file.parent.iterdir())
+
+
+def test_the_csv_of_volumes_has_a_row_for_each_class_and_count() -> None:
+    summary = volume_set("Heart", exclusive=True)
+    rows = rows_of(sets_csv([summary], summary))
+    each = ["class", "class", "sample count", "class", "class"]
+    assert [row["row"] for row in rows] == ["set", *each, *each[2:]]
+    assert [row["samples"] for row in rows] == [*"444", *"222", *"444"]
+    assert (rows[1]["target"], rows[1]["units"]) == ("front", "mm")
+    front = summary["classes"]["front"]
+    assert float(rows[1]["f1"]) == front["pooled"]["f1"]
+    assert float(rows[1]["sensitivity"]) == front["sensitivity"]["mean"]
+    assert rows[1]["brier"] == ""  # of all classes together
+    assert float(rows[0]["brier"]) == summary["reliability"]["brier"]["union"]
+    counted = count_rows([summary], summary)
+    assert [row[1] for row in counted] == ["2", "4"]
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_figures_of_volumes_are_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, exclusive: bool
+) -> None:
+    summary = volume_set("Heart", exclusive=exclusive)
+    drawn: list[tuple[str, int, list[str]]] = []
+    save = Figure.savefig
+
+    def seen(figure: Figure, *args: Any, **choices: Any) -> None:
+        for axis in figure.axes:
+            points = sum(
+                len(np.asarray(part.get_offsets())) for part in axis.collections
+            )
+            lines = [str(line.get_label()) for line in axis.lines]
+            drawn.append((axis.get_xlabel(), points, lines))
+        save(figure, *args, **choices)
+
+    monkeypatch.setattr(Figure, "savefig", seen)
+    paths = write_figures([summary], tmp_path / "plots")
+    names = ["reliability.png", "uncertainty.png", "samples.png"]
+    assert [path.name for path in paths] == names
+    best = "probability of the winning class" if exclusive else "probability"
+    assert drawn[0][0] == best
+    assert drawn[2][:2] == (
+        "doubt (nats a voxel expected to belong)",
+        4 if exclusive else 8,  # a point a volume, or a question about it
+    )
+    assert all(any("Heart" in name for name in line[2]) for line in drawn if line[2])

@@ -350,7 +350,7 @@ def test_one_run_tells_what_its_first_draws_alone_would_give(
     image, prompts = Image(pixels, rgb=True), ["polyp", "skin lesion"]
     config = SegmentConfig(num_samples=7, tiling=tiling)
     drawn = count_draws(model, monkeypatch)
-    found = segment_counts(image, prompts, model, config, (2, 5, 7))
+    found = dict(segment_counts(image, prompts, model, config, (2, 5, 7)))
     windows = 1 if tiling == "whole" else 4
     assert sum(drawn) == 7 * 2 * windows
     for count, prefix in found.items():
@@ -369,11 +369,13 @@ def test_a_run_that_stopped_early_gives_its_result_for_every_count(
 ) -> None:
     image = Image(np.zeros((64, 64, 3), np.uint8), rgb=True)
     config = SegmentConfig(num_samples=12, tolerance=1.0)
-    found = segment_counts(image, ["polyp"], predictor, config, (6, 12))
+    found = dict(segment_counts(image, ["polyp"], predictor, config, (6, 12)))
     assert found[12].provenance["samples_drawn"] == [5]
     np.testing.assert_array_equal(found[6].probability, found[12].probability)
 
 
-def test_a_volume_has_no_sample_counts(predictor: Predictor, scan: Image) -> None:
+def test_a_volume_has_no_sample_counts_with_a_model_of_pictures(
+    predictor: Predictor, scan: Image
+) -> None:
     with pytest.raises(ImageError, match="expected a picture for several counts"):
-        segment_counts(scan, ["polyp"], predictor, SegmentConfig(), (5,))
+        next(segment_counts(scan, ["polyp"], predictor, SegmentConfig(), (5,)))

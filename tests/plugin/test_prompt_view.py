@@ -90,6 +90,17 @@ def test_a_concept_types_its_example(view: PromptView) -> None:
     assert view.text == "one bright blob"
 
 
+def test_the_empty_box_shows_an_example_of_what_the_model_knows(
+    view: PromptView, card: ModelCard
+) -> None:
+    shown = view.edit.placeholderText()
+    assert shown == f"For example: {card.concepts[0].example}"
+    view.set_concepts(card.concepts[1:])
+    assert view.edit.placeholderText() == f"For example: {card.concepts[1].example}"
+    view.set_concepts(())
+    assert view.edit.placeholderText().startswith("For example: ")
+
+
 def test_a_prompt_that_ran_is_there_in_the_next_session(
     view: PromptView, settings: Settings
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
@@ -17,6 +18,7 @@ from napari_medvlseg.core.io.class_sheet import read_class_sheet
 from napari_medvlseg.core.pipeline import segment_steps
 from napari_medvlseg.core.preprocess.resample import ModelGrid
 from napari_medvlseg.plugin.command import shell_command
+from napari_medvlseg.plugin.findings import Findings, hints
 from napari_medvlseg.plugin.layers import cut_layer
 from napari_medvlseg.plugin.reader import read_layers
 from napari_medvlseg.plugin.segment_widget import SegmentWidget
@@ -264,3 +266,9 @@ def test_a_volume_of_unknown_spacing_keeps_the_axes_of_its_file(tmp_path: Path) 
     assert image.units == "pixel"
     seen = ModelGrid.for_spec(image, spec).to_model(image.voxels)
     np.testing.assert_array_equal(seen, voxels)
+
+
+def test_what_dock_and_core_both_say_of_a_prompt_is_told_once() -> None:
+    segmentation: Any = SimpleNamespace(provenance={"hints": ["one", "two"]})
+    told = hints(Findings(segmentation, ()), ("one",))
+    assert told == ["One.", "Two."]

@@ -88,6 +88,10 @@ class CaseResult:
         names = [field.name for field in fields(self) if field.name not in left_out]
         return {name: getattr(self, name) for name in names}
 
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the one row of CSV."""
+        return [self.to_dict()]
+
 
 class ResultStore(Protocol):
     """Where the results of finished images are kept, to go on from."""
@@ -242,7 +246,7 @@ def _evaluate_image(
     samples = config.num_samples
     if counts:
         every = sorted({*counts, samples})
-        found = segment_counts(image, prompts, predictor, config, every)
+        found = dict(segment_counts(image, prompts, predictor, config, every))
     else:
         found = {samples: segment(image, prompts, predictor, **asdict(config))}
     for index, question in enumerate(questions):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
@@ -12,10 +12,13 @@ from napari_medvlseg.core.postprocess import no_labels, to_labels
 from napari_medvlseg.core.uncertainty import (
     MAX_BINARY_ENTROPY,
     binary_entropy,
+    categorical_entropy_term,
     mutual_information,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     import numpy.typing as npt
 
     Map = npt.NDArray[np.float32]
@@ -97,3 +100,85 @@ class Maps:
 def slice_window(axis: int, index: int) -> tuple[slice | int, ...]:
     """Return the index of a slice across an axis."""
     return (*[slice(None)] * axis, index)
+
+
+def exclusive_maps(
+    native: Callable[[int], Map],
+    classes: int,
+    wanted: Sequence[int],
+    shape: tuple[int, ...],
+) -> dict[str, Any]:
+    """Return labels and maps of classes of which each voxel has one.
+
+    Class after class: all probabilities at once would be gigabytes.
+
+    Parameters
+    ----------
+    native : callable
+        Gives a map on the image's grid: of the background (0), of each class, and
+        then the expected entropy.
+    classes : int
+        Without the background.
+    wanted : sequence of int
+        From 0 on; the labels are numbered in this order.
+    shape : tuple of int
+        Of the image's grid.
+    """
+    rows = {index: row for row, index in enumerate(wanted)}
+    probability = np.zeros((len(rows), *shape), np.float32)
+    labels = np.zeros(shape, np.uint8 if len(rows) < 256 else np.uint16)
+    best = np.zeros(shape, np.float32)
+    total = np.zeros(shape, np.float32)
+    others = np.zeros(shape, np.float32)
+    for index in range(classes):
+        here = native(index + 1).clip(0, 1)
+        total += categorical_entropy_term(here)
+        others += here
+        labels[here > best] = rows.get(index, -1) + 1
+        np.maximum(best, here, out=best)
+        if index in rows:
+            probability[rows[index]] = here
+    background = (1 - others).clip(0, 1)  # all of it where no window is done yet
+    labels[background >= best] = 0
+    total += categorical_entropy_term(background)
+    most = np.float32(np.log(classes + 1))
+    expected = native(classes + 1).clip(0, most)
+    total = total.clip(0, most)
+    return {
+        "labels": labels,
+        "probability": probability,
+        "predictive_entropy": total[None],
+        "expected_entropy": expected[None],
+        "mutual_information": mutual_information(total, expected)[None],
+    }
+
+
+def independent_maps(
+    native: Callable[[int], Map],
+    classes: int,
+    wanted: Sequence[int],
+    threshold: float,
+) -> dict[str, Any]:
+    """Return labels and maps of classes that may overlap.
+
+    Parameters
+    ----------
+    native : callable
+        Gives a map on the image's grid: the probability of each class, and then the
+        expected entropy of each.
+    classes : int
+    wanted : sequence of int
+    threshold : float
+    """
+    probability = np.stack([native(index).clip(0, 1) for index in wanted])
+    expected = np.stack(
+        [native(classes + index).clip(0, MAX_BINARY_ENTROPY) for index in wanted]
+    )
+    total = binary_entropy(probability)
+    return {
+        "labels": to_labels(probability, threshold),
+        "probability": probability,
+        "predictive_entropy": total,
+        "expected_entropy": expected,
+        "mutual_information": mutual_information(total, expected),
+    }

@@ -87,35 +87,45 @@ def segment(
 def segment_counts(
     image: Image,
     prompts: Sequence[str],
-    predictor: Predictor,
+    predictor: AnyPredictor,
     config: SegmentConfig,
     counts: Sequence[int],
-) -> dict[int, Segmentation]:
-    """Segment a picture once, and tell what the first draws alone would have given.
+) -> Iterator[tuple[int, Segmentation]]:
+    """Segment an image once, and tell what the first draws alone would have given.
 
     Parameters
     ----------
     image : Image
-        A picture.
+        A picture, or of a 3D model a volume.
     prompts : sequence of str
-    predictor : Predictor
+    predictor : Predictor or VolumePredictor
     config : SegmentConfig
     counts : sequence of int
         Numbers of draws, up to that of the configuration.
+
+    Yields
+    ------
+    int, Segmentation
+        Each count and its result.
 
     Raises
     ------
     ImageError
         If the image is a volume.
     """
+    questions = tuple(Prompt(text).text for text in prompts)
+    if isinstance(predictor, VolumePredictor):
+        whole = VolumeRun(image, questions, predictor, config, tuple(counts))
+        deque(whole.steps(None), maxlen=0)
+        yield from ((count, whole.after(count)) for count in counts)
+        return
     if image.ndim != 2:
         msg = f"expected a picture for several counts, got shape {image.spatial_shape}"
         raise ImageError(msg)
     greys = choose_greys(image, config.intensity, predictor.card.input.intensity)
-    questions = tuple(Prompt(text).text for text in prompts)
     run = Run(image, questions, predictor, config, greys, tuple(counts))
     deque(run.steps(None), maxlen=0)
-    return {count: run.after(count) for count in counts}
+    yield from ((count, run.after(count)) for count in counts)
 
 
 def segment_steps(

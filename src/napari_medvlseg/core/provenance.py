@@ -7,6 +7,7 @@ import platform
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def run_settings(
         "model": predictor.card.model_id,
         "weights_sha256": predictor.card.sha256,
         "input": asdict(predictor.card.volume or predictor.card.input),
-        "class_texts": config.class_texts,
+        "class_texts": texts_digest(config),
         "flips": config.flips,
         "samples": config.num_samples,
         "tolerance": config.tolerance,
@@ -71,6 +72,15 @@ def run_settings(
         "napari-medvlseg": version("napari-medvlseg"),
         "torch": torch.__version__,
     }
+
+
+def texts_digest(config: SegmentConfig) -> str:
+    """Return the classes' texts as they are told, of a sheet with a hash of it."""
+    told = config.class_texts.strip()
+    if not told or told.startswith("{") or not Path(told).is_file():
+        return told
+    digest = hashlib.blake2b(Path(told).read_bytes(), digest_size=8)
+    return f"{told} ({digest.hexdigest()})"
 
 
 def image_digest(image: Image) -> str:

@@ -13,6 +13,7 @@ Of C classes that exclude one another they are categorical, at most ln C.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,7 +59,7 @@ def mutual_information(predictive_entropy: Map, expected_entropy: Map) -> Map:
     return np.clip(information, 0, None, out=information)
 
 
-class RunningStatistics:
+class DrawStatistics(ABC):
     """Sums over draws: memory does not grow with their number.
 
     Probabilities are averaged, not logits.
@@ -66,10 +67,36 @@ class RunningStatistics:
 
     def __init__(self) -> None:
         self.count = 0
+        self._kept: dict[int, Tensor] = {}
+
+    @abstractmethod
+    def means(self) -> Tensor:
+        """Return the means of the draws so far.
+
+        Raises
+        ------
+        ValueError
+            If no draw was taken in.
+        """
+
+    def keep(self) -> None:
+        """Remember the means of the draws so far, for `means_at`."""
+        self._kept[self.count] = self.means()
+
+    def means_at(self, count: int) -> Tensor:
+        """Return what `means` was after so many draws, if that was kept, else is."""
+        kept = self._kept.get(count)
+        return self.means() if kept is None else kept
+
+
+class RunningStatistics(DrawStatistics):
+    """Of one yes/no question on one picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self._square: Tensor | None = None
         self._probability: Tensor | None = None
         self._entropy: Tensor | None = None
-        self._kept: dict[int, Tensor] = {}
 
     def add(self, logits: Tensor) -> None:
         """Take in a batch of draws, (S, H, W)."""
@@ -117,18 +144,9 @@ class RunningStatistics:
             raise ValueError(msg)
         return torch.stack([self._probability, self._entropy]) / self.count
 
-    def keep(self) -> None:
-        """Remember the means of the draws so far, for `means_at`."""
-        self._kept[self.count] = self.means()
 
-    def means_at(self, count: int) -> Tensor:
-        """Return what `means` was after so many draws, if that was kept, else is."""
-        kept = self._kept.get(count)
-        return self.means() if kept is None else kept
-
-
-class ClassStatistics:
-    """Sums over draws of a network with C channels, on any grid.
+class ClassStatistics(DrawStatistics):
+    """Of a network with C channels, on any grid.
 
     Parameters
     ----------
@@ -138,8 +156,8 @@ class ClassStatistics:
     """
 
     def __init__(self, *, exclusive: bool) -> None:
+        super().__init__()
         self.exclusive = exclusive
-        self.count = 0
         self._sums: tuple[Tensor, Tensor, Tensor] | None = None
 
     def add(self, logits: Tensor) -> None:

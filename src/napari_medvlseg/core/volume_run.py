@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import torch
 
 from napari_medvlseg.core.class_sentences import (
@@ -22,7 +21,7 @@ from napari_medvlseg.core.class_sentences import (
 )
 from napari_medvlseg.core.errors import ImageError, PromptError
 from napari_medvlseg.core.io.class_sheet import parse_class_sheet, read_class_sheet
-from napari_medvlseg.core.postprocess import to_labels
+from napari_medvlseg.core.maps import exclusive_maps, independent_maps
 from napari_medvlseg.core.preprocess.resample import ModelGrid
 from napari_medvlseg.core.preprocess.volumes import VolumeWindows, network_volume
 from napari_medvlseg.core.provenance import provenance
@@ -35,17 +34,12 @@ from napari_medvlseg.core.sampling import (
 )
 from napari_medvlseg.core.sides import find_midline
 from napari_medvlseg.core.types import Segmentation
-from napari_medvlseg.core.uncertainty import (
-    MAX_BINARY_ENTROPY,
-    ClassStatistics,
-    binary_entropy,
-    categorical_entropy_term,
-    mutual_information,
-)
+from napari_medvlseg.core.uncertainty import ClassStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    import numpy as np
     import numpy.typing as npt
     from torch import Tensor
 
@@ -74,6 +68,15 @@ class _Views(NamedTuple):
 class VolumeRun:
     """One run over a volume.
 
+    Parameters
+    ----------
+    image : Image
+    prompts : sequence of str
+    predictor : VolumePredictor
+    config : SegmentConfig
+    counts : tuple of int
+        Numbers of draws whose results are kept, for `after`.
+
     Raises
     ------
     ImageError
@@ -89,6 +92,7 @@ class VolumeRun:
         prompts: Sequence[str],
         predictor: VolumePredictor,
         config: SegmentConfig,
+        counts: tuple[int, ...] = (),
     ) -> None:
         self.started = time.monotonic()
         spec = self.spec = predictor.spec
@@ -97,7 +101,7 @@ class VolumeRun:
             config = replace(config, flips=spec.flips)
         self.views = flip_views(config.flips)
         if not predictor.network.samples:  # others would be the same
-            config = replace(config, num_samples=len(self.views))
+            config, counts = replace(config, num_samples=len(self.views)), ()
         self.image, self.predictor, self.config = image, predictor, config
         self.sheet = _sheet_of(config, spec.sheet)
         self.choice = choose_asked(
@@ -109,6 +113,8 @@ class VolumeRun:
         self.grid = ModelGrid.for_spec(image, spec)
         volume = network_volume(image, self.grid, spec.window, min_max=spec.min_max)
         self.windows = windows_of(volume, spec)
+        fewer = [count for count in counts if count < config.num_samples]
+        self.earlier = {count: self.windows.emptied() for count in fewer}
         self.batch_size = predictor.fitting_batch(config.batch_size)
         self.total = len(self.windows) * config.num_samples
         self.done = 0
@@ -130,7 +136,7 @@ class VolumeRun:
         self.resumed = len(self.windows) - len(todo)
         self.done = self.resumed * self.config.num_samples
         if not todo:
-            yield Step(self.done, self.total, partial(self._segmentation, None))
+            yield Step(self.done, self.total, self._final)
         for index in todo:
             statistics = ClassStatistics(exclusive=self.spec.exclusive)
             for count in self._sample(index, statistics):
@@ -138,6 +144,8 @@ class VolumeRun:
                 yield Step(self.done, self.total, self._so_far(index, statistics))
             means = statistics.means().cpu()
             self.drawn.append(statistics.count)
+            for count, windows in self.earlier.items():
+                windows.add(index, statistics.means_at(count).cpu())
             self._finish(index, means)
             if kept is not None:
                 kept.save(index, [means.numpy()])
@@ -146,9 +154,13 @@ class VolumeRun:
         """Add the draws of a window; yield how many, also those that are spared."""
         config, seen = self.config, _Views(self.windows.cut(index), {})
         views = len(self.views)
-        for group in draw_batches(config.num_samples, self.batch_size, views=views):
+        for group in draw_batches(
+            config.num_samples, self.batch_size, views=views, stops=self.earlier
+        ):
             for draws in group:
                 statistics.add(self._draw(index, draws, seen))
+            if statistics.count in self.earlier:
+                statistics.keep()
             done = sum(len(draws) for draws in group)
             left = config.num_samples - statistics.count
             enough = (
@@ -191,17 +203,43 @@ class VolumeRun:
 
         def snapshot() -> Segmentation:
             if index in self._finished:  # asked for after the run went on
-                return self._segmentation(None)
-            return self._segmentation((index, statistics.means().cpu()))
+                return self._final()
+            also = index, statistics.means().cpu()
+            return self._segmentation(partial(self.windows.blended, also=also))
 
         return snapshot
 
-    def _segmentation(self, also: tuple[int, Tensor] | None) -> Segmentation:
-        """Return the result on the image's own grid."""
-        build = self._exclusive if self.spec.exclusive else self._independent
+    def after(self, count: int) -> Segmentation:
+        """Return what the first draws gave of the volume whose run is over.
+
+        Parameters
+        ----------
+        count : int
+            One of the run's counts; where there are not more draws, all of them.
+        """
+        return self._segmentation(self.earlier.get(count, self.windows).blended)
+
+    def _final(self) -> Segmentation:
+        """Return the result of the windows that are done."""
+        return self._segmentation(self.windows.blended)
+
+    def _segmentation(self, blended: Callable[[int], Map]) -> Segmentation:
+        """Return the result on the image's own grid, from maps on the model's."""
+
+        def native(row: int) -> Map:
+            found: Map = self.grid.to_native(blended(row))
+            return found
+
+        if self.spec.exclusive:
+            wanted, shape = self.choice.indices, self.image.spatial_shape
+            maps = exclusive_maps(native, len(self.spec.names), wanted, shape)
+        else:
+            classes = len(self.texts)
+            rows = range(classes) if self.spec.asks else self.choice.indices
+            maps = independent_maps(native, classes, rows, self.config.threshold)
         return Segmentation(
             prompts=self.choice.prompts,
-            **build(also),
+            **maps,
             affine=self.image.affine.copy(),
             threshold=self.config.threshold,
             min_foreground=self.predictor.card.min_foreground,
@@ -213,65 +251,6 @@ class VolumeRun:
             midline=find_midline(self.image, self.choice.prompts),
             colors=colors_of(self.choice, self.spec),
         )
-
-    def _native(self, row: int, also: tuple[int, Tensor] | None) -> Map:
-        """Return one of the run's maps on the image's grid."""
-        native: Map = self.grid.to_native(self.windows.blended(row, also))
-        return native
-
-    def _exclusive(self, also: tuple[int, Tensor] | None) -> dict[str, Any]:
-        """Return labels and maps of classes of which each voxel has one.
-
-        Class after class: all probabilities at once would be gigabytes.
-        """
-        shape = self.image.spatial_shape
-        wanted = {index: row for row, index in enumerate(self.choice.indices)}
-        probability = np.zeros((len(wanted), *shape), np.float32)
-        labels = np.zeros(shape, np.uint8 if len(wanted) < 256 else np.uint16)
-        best = np.zeros(shape, np.float32)
-        total = np.zeros(shape, np.float32)
-        others = np.zeros(shape, np.float32)
-        for index in range(len(self.spec.names)):
-            here = self._native(index + 1, also).clip(0, 1)
-            total += categorical_entropy_term(here)
-            others += here
-            labels[here > best] = wanted.get(index, -1) + 1
-            np.maximum(best, here, out=best)
-            if index in wanted:
-                probability[wanted[index]] = here
-        background = (1 - others).clip(0, 1)  # all of it where no window is done yet
-        labels[background >= best] = 0
-        total += categorical_entropy_term(background)
-        most = np.float32(np.log(len(self.spec.names) + 1))
-        expected = self._native(len(self.spec.names) + 1, also).clip(0, most)
-        total = total.clip(0, most)
-        return {
-            "labels": labels,
-            "probability": probability,
-            "predictive_entropy": total[None],
-            "expected_entropy": expected[None],
-            "mutual_information": mutual_information(total, expected)[None],
-        }
-
-    def _independent(self, also: tuple[int, Tensor] | None) -> dict[str, Any]:
-        """Return labels and maps of classes that may overlap."""
-        classes = len(self.texts)
-        wanted = range(classes) if self.spec.asks else self.choice.indices
-        probability = np.stack([self._native(n, also).clip(0, 1) for n in wanted])
-        expected = np.stack(
-            [
-                self._native(classes + n, also).clip(0, MAX_BINARY_ENTROPY)
-                for n in wanted
-            ]
-        )
-        total = binary_entropy(probability)
-        return {
-            "labels": to_labels(probability, self.config.threshold),
-            "probability": probability,
-            "predictive_entropy": total,
-            "expected_entropy": expected,
-            "mutual_information": mutual_information(total, expected),
-        }
 
     def _hints(self) -> list[str]:
         """Say what the user may want to know."""

@@ -90,7 +90,7 @@ def relabel(segmentation: Segmentation, threshold: float) -> Findings:
 def hints(findings: Findings | None, first: Sequence[str] = ()) -> list[str]:
     """Return what is to be told about a run, as sentences; the core's come last."""
     told = findings.segmentation.provenance if findings else {}
-    every = [*first, *told.get("hints", ())]
+    every = dict.fromkeys([*first, *told.get("hints", ())])  # a sentence told twice
     return [f"{hint[:1].upper()}{hint[1:]}." for hint in every]
 
 

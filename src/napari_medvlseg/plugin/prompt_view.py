@@ -44,7 +44,7 @@ class PromptEdit(QPlainTextEdit):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setTabChangesFocus(True)
-        self.setPlaceholderText("For example: a polyp in the upper left")
+        self.set_example("a polyp in the upper left")
         height = self.fontMetrics().lineSpacing() * LINES + 14
         self.setFixedHeight(height)
         self.setStyleSheet(BORDER)
@@ -64,6 +64,10 @@ class PromptEdit(QPlainTextEdit):
     def set_known(self, prompts: Iterable[str]) -> None:
         """Set what typing is completed to."""
         self._known.setStringList(list(dict.fromkeys(prompts)))
+
+    def set_example(self, prompt: str) -> None:
+        """Show a prompt where none is typed."""
+        self.setPlaceholderText(f"For example: {prompt}")
 
     def replace_line(self, text: str) -> None:
         """Put a text in place of the line that the cursor is in."""
@@ -190,6 +194,8 @@ class PromptView(QWidget):
                 action.setToolTip(concept.example)
                 action.setData(concept.example)
         self.concepts_button.setEnabled(bool(concepts))
+        if concepts:
+            self.edit.set_example(concepts[0].example)
         self._refresh_known()
 
     def remember(self) -> None:

@@ -148,6 +148,14 @@ def test_a_run_ends_with_a_bundle_that_answers_as_it_was_trained(
     assert spec.labels == ((1, 2), (1,), (2,))
     assert not spec.exclusive
     assert spec.patch == (32, 16, 16)
+    card = predictor.card
+    assert card.summary.startswith(f"Segments whole volumes ({spec.picture}): bright")
+    example = f"bright blob in the {spec.picture}"
+    assert (card.concepts[0].example, card.concepts[0].modality) == (
+        example,
+        spec.picture,
+    )
+    predictor.check([example])
 
 
 def test_the_bundle_segments_a_volume(

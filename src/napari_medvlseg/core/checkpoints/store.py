@@ -115,13 +115,15 @@ def install_bundle(
     OutputError
         If a model of that name is there, or the disk refuses. Nothing is left then.
     """
+    last = Copied(0, 0)
     with opened_bundle(source) as members:
         own = _own_name(members, source)
         folder = free_place(own if name is None else name, overwrite=overwrite)
         with staged_folder(folder) as staging:
-            yield from _copy(members, source, staging, name)
+            for last in _copy(members, source, staging, name):
+                yield last
             read_card(staging)
-    yield Copied(1, 1, folder)
+    yield last._replace(path=folder)
 
 
 def pack_bundle(
@@ -139,14 +141,17 @@ def pack_bundle(
     if target.exists() and not overwrite:
         msg = f"{target}: exists; choose another --output or pass --overwrite"
         raise OutputError(msg)
+    last = Copied(0, 0)
     with opened_bundle(card.path) as members:
         if target.suffix.lower() == ".zip":
             sums = _sums(members, card.path)
-            yield from copy_to_zip(members, sums, target, card.model_id)
+            for last in copy_to_zip(members, sums, target, card.model_id):
+                yield last
         else:
             with staged_folder(target) as staging:
-                yield from _copy(members, card.path, staging, None)
-    yield Copied(1, 1, target)
+                for last in _copy(members, card.path, staging, None):
+                    yield last
+    yield last._replace(path=target)
 
 
 def remove_model(model_id: str) -> Path:

@@ -5,6 +5,7 @@ Symbols: I x J x K voxels of the model's grid, i x j x k of a window, V maps.
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -132,7 +133,17 @@ class VolumeWindows:
         self._importance = torch.as_tensor(
             compute_importance_map(sides, mode="gaussian")
         ).clamp_min(LEAST_IMPORTANCE)
-        self._weight = torch.zeros(padded)
+        self.empty()
+
+    def emptied(self) -> VolumeWindows:
+        """Return the same windows of the same volume, none of them added."""
+        other = copy.copy(self)
+        other.empty()
+        return other
+
+    def empty(self) -> None:
+        """Forget what was added."""
+        self._weight = torch.zeros(self._volume.shape[1:])
         self._total: Tensor | None = None
 
     def __len__(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
@@ -54,8 +54,12 @@ def write_figures(summaries: Summaries, folder: Path) -> list[Path]:
 
 
 def _reliability(summaries: Summaries) -> Figure:
-    """Draw how often a pixel of a probability belongs to the target."""
+    """Draw how often a pixel of a probability belongs to the target.
+
+    Of classes that exclude one another, how often the winning one is right.
+    """
     figure, (axis,) = _figure(1)
+    words = _words(summaries)
     axis.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, label="calibrated")
     for summary, style in _styled(summaries):
         told = summary["reliability"]
@@ -63,9 +67,9 @@ def _reliability(summaries: Summaries) -> Figure:
         style["label"] = f"{summary['set']} (ECE {error})"
         _draw_curve(axis, told["calibration"], LEAST_PROBABILITY, style)
     axis.set(
-        title="Reliability, over whole images",
-        xlabel="probability",
-        ylabel="share that belongs to the target",
+        title=f"Reliability, over whole {words.images}",
+        xlabel=words.probability,
+        ylabel=words.share,
         xlim=(0, 1),
         ylim=(0, 1),
     )
@@ -76,14 +80,17 @@ def _reliability(summaries: Summaries) -> Figure:
 def _uncertainty(summaries: Summaries) -> Figure:
     """Draw error against entropy, pixel by pixel and image by image."""
     figure, (left, right) = _figure(2)
+    words = _words(summaries)
+    has_doubt = False
     for summary, style in _styled(summaries):
         told = summary["reliability"]
         numbers = headline(summary)
         rank, linear = (_told(numbers[name], 2) for name in ("spearman", "pearson"))
         style["label"] = f"{summary['set']} (rank {rank}, Pearson {linear})"
         _draw_curve(left, told["error_by_entropy"], LEAST_ENTROPY, style)
-        points = [(case["doubt"], case["dsc"]) for case in summary["cases"]]
+        points = [point for case in summary["cases"] for point in _points(case)]
         doubt, dsc = np.array(points).reshape(-1, 2).T
+        has_doubt |= bool((doubt > 0).any())
         ranking = _told(numbers["ranking"], 2)
         right.scatter(
             doubt,
@@ -94,18 +101,18 @@ def _uncertainty(summaries: Summaries) -> Figure:
             label=f"{summary['set']} (rank {ranking})",
         )
     left.set(
-        title="Pixels of mask and reference",
+        title=f"{words.pixels.capitalize()} of mask and reference",
         xlabel="predictive entropy (nats)",
-        ylabel="mean error |p - g|",
+        ylabel=f"mean error {words.error}",
         ylim=(0, None),
     )
     right.set(
-        title="Images",
-        xlabel="doubt (nats a pixel expected to belong)",
+        title=words.images.capitalize(),
+        xlabel=f"doubt (nats a {words.pixels[:-1]} expected to belong)",
         ylabel="1 - DSC",
         ylim=(-0.02, 1.02),
     )
-    if any(case["doubt"] > 0 for summary in summaries for case in summary["cases"]):
+    if has_doubt:
         right.set_xscale("log")
     for axis in (left, right):
         _legend(figure, axis)
@@ -131,6 +138,39 @@ def _samples(summaries: Summaries) -> Figure:
         axis.set(xlabel="draws", ylabel=f"{text}, less that of {most} draws")
         _legend(figure, axis)
     return figure
+
+
+class _Words(NamedTuple):
+    """What the axes are called."""
+
+    images: str
+    pixels: str
+    probability: str = "probability"
+    share: str = "share that belongs to the target"
+    error: str = "|p - g|"
+
+
+def _words(summaries: Summaries) -> _Words:
+    """Call pictures, volumes, and volumes whose classes exclude one another so."""
+    if "classes" not in summaries[0]:
+        return _Words("images", "pixels")
+    if not summaries[0]["exclusive"]:
+        return _Words("volumes", "voxels")
+    best, error = "probability of the winning class", "(1 - p of the right class)"
+    return _Words("volumes", "voxels", best, "share of it that is right", error)
+
+
+def _points(case: Mapping[str, Any]) -> list[tuple[float, float]]:
+    """Return doubt and DSC: of a picture, a volume, or each question about it."""
+    if "classes" not in case:
+        return [(case["doubt"], case["dsc"])]
+    classes, questions = case["classes"], case["reliability"]
+    if len(questions) < len(classes):
+        return [(one["doubt"], case["dsc"]) for one in questions.values()]
+    return [
+        (one["doubt"], figures["dsc"])
+        for one, figures in zip(questions.values(), classes.values(), strict=True)
+    ]
 
 
 def _figure(columns: int) -> tuple[Figure, list[Axes]]:

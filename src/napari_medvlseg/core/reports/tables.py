@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from napari_medvlseg.core.averages import PLACES, headline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-
-    from napari_medvlseg.core.evaluate import CaseResult
 
     Figures = Mapping[str, Any]
     Row = tuple[str, ...]
@@ -25,8 +23,11 @@ BELIEF = ("set", "Brier", "ECE", "Spearman", "Pearson", "ranking")
 """Columns of `belief_rows`."""
 COUNTED = ("set", "samples", "DSC", "NSD 2 px", "Brier", "ECE", "Spearman")
 """Columns of `count_rows`."""
+COUNTED_3D = ("set", "samples", "DSC", "NSD", "Brier", "ECE", "Spearman")
+"""The same for volumes, whose tolerance is another."""
 COMPARED = ("what", "sets", "DSC", "NSD 2 px", "sens.", "spec.", "F1", "Spearman")
 """Columns of `domain_rows`."""
+COMPARED_3D = ("what", "sets", "DSC", "NSD", "sens.", "spec.", "F1", "Spearman")
 MEAN = "mean of sets"
 DOMAIN_NAMES = {
     "in": "in domain",
@@ -36,6 +37,14 @@ DOMAIN_NAMES = {
 _FACTS = ("split", "model", "prompts", "samples")
 _CASE_FACTS = ("set", "split", "model", "prompts")
 _DEVIATIONS = ("dsc", "nsd", "hd95", "sensitivity", "specificity")
+
+
+class Measured(Protocol):
+    """The result of a case, of a picture or a volume."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return its rows of CSV."""
+        ...
 
 
 def overlap_rows(summaries: Sequence[Figures], joined: Figures) -> list[Row]:
@@ -98,17 +107,20 @@ def domain_rows(joined: Figures) -> list[Row]:
 
 
 def sets_csv(summaries: Sequence[Figures], joined: Figures) -> str:
-    """Return a row for each set, target, sample count, and mean, as CSV."""
+    """Return a row for each set, target, sample count, and mean, as CSV.
+
+    Of volumes each class is a row, also for each sample count.
+    """
     rows: list[dict[str, Any]] = []
     for summary in summaries:
-        facts = {"set": summary["set"], **{name: summary[name] for name in _FACTS}}
+        facts = {name: summary[name] for name in ("set", *_FACTS, *_units(summary))}
         rows.append({"row": "set", **facts, **_numbers(summary)})
-        for target, told in summary.get("targets", {}).items():
-            rows.append({"row": "target", **facts, "target": target, **_numbers(told)})
-        rows += [
-            {"row": "sample count", **facts, **_numbers(one)}
-            for one in summary.get("sample_counts", ())
-        ]
+        rows += _target_rows(summary, facts)
+        for one in summary.get("sample_counts", ()):
+            counted = {**facts, **_numbers(one)}
+            rows.append({"row": "sample count", **counted})
+            at = {**facts, "samples": one["samples"]}
+            rows += _target_rows(one, at)
     if "mean" in joined:
         shared = {name: summaries[0][name] for name in _FACTS}
         for one in (joined, *joined.get("sample_counts", ())):
@@ -116,23 +128,39 @@ def sets_csv(summaries: Sequence[Figures], joined: Figures) -> str:
             rows += [{**row, **at} for row in _mean_rows(one)]
     names = ["row", "set", "target", *_FACTS, "n", *PLACES, "hd95_mm", "absent"]
     names += [f"{name}_std" for name in _DEVIATIONS]
+    names += _units(summaries[0])
     return _csv(names, rows)
 
 
-def cases_csv(sets: Iterable[tuple[Figures, Sequence[CaseResult]]]) -> str:
-    """Return a row for each case and sample count, as CSV.
+def cases_csv(sets: Iterable[tuple[Figures, Sequence[Measured]]]) -> str:
+    """Return a row for each case, class of a volume, and sample count, as CSV.
 
     Parameters
     ----------
-    sets : iterable of (mapping, sequence of CaseResult)
+    sets : iterable of (mapping, sequence of CaseResult or VolumeResult)
         Each set's summary and results.
     """
     rows = [
-        {**{name: summary[name] for name in _CASE_FACTS}, **result.to_dict()}
+        {**{name: summary[name] for name in _CASE_FACTS}, **row}
         for summary, results in sets
         for result in results
+        for row in result.rows()
     ]
     return _csv(list(rows[0]) if rows else [], rows)
+
+
+def _units(summary: Figures) -> list[str]:
+    """Return the column that volumes have besides: what their distances are in."""
+    return ["units"] if "units" in summary else []
+
+
+def _target_rows(figures: Figures, facts: Figures) -> list[dict[str, Any]]:
+    """Return a row for each target of pictures, or class of volumes."""
+    return [
+        {"row": kind, **facts, "target": name, **_numbers(told)}
+        for kind, place in (("target", "targets"), ("class", "classes"))
+        for name, told in figures.get(place, {}).items()
+    ]
 
 
 def _overlap(figures: Figures) -> Row:

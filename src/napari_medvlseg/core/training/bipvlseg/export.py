@@ -153,7 +153,8 @@ def _regions(told: str) -> tuple[tuple[int, ...], ...]:
 def first_words(model_id: str, spec: VolumeSpec) -> dict[str, Any]:
     """Return what a user reads first."""
     names = ", ".join(spec.names)
-    kinds = {modality_of(each.title) for each in spec.sheet.classes}
+    titles = [each.title for each in spec.sheet.classes]
+    kinds = {spec.picture or modality_of(title) for title in titles}
     return {
         "model_id": model_id,
         "title": model_id,
@@ -164,8 +165,10 @@ def first_words(model_id: str, spec: VolumeSpec) -> dict[str, Any]:
             {
                 "name": each.name,
                 "synonyms": [],
-                "modality": modality_of(each.title),
-                "example": each.name,
+                "modality": spec.picture or modality_of(each.title),
+                "example": f"{each.name} in the {spec.picture}"
+                if spec.picture
+                else each.name,
                 "tiling": "whole",
             }
             for each in spec.sheet.classes
