@@ -97,3 +97,10 @@ def test_classes_that_exclude_one_another_are_names_alone() -> None:
     assert found.prompts == ("Bright blob",)
     with pytest.raises(PromptError, match="got 'left bright blob'"):
         choose_asked(SPEC, SPEC.names, ["left bright blob"])
+
+
+def test_a_comma_in_a_reworded_name_belongs_to_it() -> None:
+    names = ("hippocampus, front part", "hippocampus")
+    found = choose_asked(ASKED, names, ["hippocampus, front part, hippocampus"])
+    assert found.indices == (0, 1)
+    assert found.sentences == ("", "")

@@ -158,6 +158,10 @@ def test_a_users_vague_texts_lie_beside_the_others(tmp_path: Path) -> None:
         (HEADER + "Spleen,round, and soft,,,,\n", "line 2: expected 6 cells, got 7"),
         (HEADER + ",round,,,,\n", "line 2: expected a class with a title"),
         (HEADER + "Spleen,,,,,\nspleen,,,,,\n", "'spleen' twice"),
+        (
+            HEADER + "Spleen in a CT image,,,,,\nSpleen in an MR image,,,,,\n",
+            "'spleen' tw",
+        ),
         (HEADER, "at least one class"),
     ],
 )
