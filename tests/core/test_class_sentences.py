@@ -12,7 +12,7 @@ from napari_medvlseg.core.training.medclipseg3d.config import WORDINGS
 from tests.volume_models import SPEC
 
 NAMES = ("hippocampus", "anterior hippocampus", "posterior hippocampus")
-ASKED = replace(SPEC, exclusive=False, picture="brain MRI")
+ASKED = replace(SPEC, exclusive=False, asks=True, picture="brain MRI")
 
 
 @pytest.mark.parametrize("wording", WORDINGS)

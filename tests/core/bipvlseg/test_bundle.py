@@ -117,6 +117,36 @@ def test_the_twin_without_text_and_overlapping_classes_are_bundles_too(
     assert found.provenance["num_samples"] == 1  # no draw differs
 
 
+def test_overlapping_classes_by_name_are_found_whichever_are_asked_for(
+    tmp_path: Path, phantom: Image
+) -> None:
+    """All of them are read each time: a subset is the whole without the rest."""
+    bundle = write_tiny_bundle(tmp_path / "m", text_format="names", regions="1,1+2")
+    loaded = load_predictor(str(bundle), device="cpu", precision="float32")
+    assert isinstance(loaded, VolumePredictor)
+    assert not loaded.spec.asks
+    whole = segment(phantom, "all", loaded, num_samples=2)
+    one = segment(phantom, "posterior hippocampus", loaded, num_samples=2)
+    assert one.prompts == ("Posterior hippocampus",)
+    np.testing.assert_array_equal(one.probability[0], whole.probability[1])
+    assert np.abs(whole.probability[0] - whole.probability[1]).max() > 1e-3
+
+
+def test_what_earlier_bundles_do_not_tell_is_known_from_the_rest(bundle: Path) -> None:
+    config = json.loads((bundle / "config.json").read_text(encoding="utf-8"))
+    new = VolumeSpec.from_bundle(config)
+    assert (new.asks, new.learnt_flips) == (False, "R")
+    for name in ("asks", "learnt_flips"):
+        del config["volume"][name]
+    assert VolumeSpec.from_bundle(config) == new
+    config["volume"].update(exclusive=False, orientation="SPL")
+    config["network"]["architecture"] = "medclipseg"
+    old = VolumeSpec.from_bundle(config)
+    assert (old.asks, old.learnt_flips) == (True, "S")
+    del config["training"]
+    assert VolumeSpec.from_bundle(config).learnt_flips is None
+
+
 @pytest.mark.parametrize("vision", ["swin-unetr-v2", "unetr", "unet++"])
 def test_a_bundle_of_each_vision_model_answers(vision: str, tmp_path: Path) -> None:
     """Its weights are not made twice: the network is built without memory first."""
@@ -151,6 +181,7 @@ def test_a_3d_bundle_is_no_model_of_pictures_nor_the_other_way(bundle: Path) -> 
         (lambda config: config["volume"].update(overlap=1.0), "overlap must be"),
         (lambda config: config["volume"].update(spacing_mm=[1]), "spacing_mm must"),
         (lambda config: config["volume"].update(text_format="x"), "text_format must"),
+        (lambda config: config["volume"].update(asks=True), "asks must be false"),
         (lambda config: config["volume"].update(regions=[[1]]), "regions must be"),
         (lambda config: config["volume"]["classes"][0].update(odd=1), "odd"),
     ],

@@ -28,7 +28,7 @@ from napari_medvlseg.core.palette import class_colors
 from napari_medvlseg.core.training.bipvlseg.card import card_markdown, modality_of
 from napari_medvlseg.core.training.bipvlseg.start import NETWORK, WEIGHTS
 from napari_medvlseg.core.training.bundling import INTENDED_USE, half
-from napari_medvlseg.core.volume_spec import SIDES, VolumeSpec
+from napari_medvlseg.core.volume_spec import SIDES, VolumeSpec, world_letters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -141,6 +141,9 @@ def preparation(told: Mapping[str, Any]) -> dict[str, Any]:
         "resized": resized,
         "min_max": min_max,
         "flips": str(told.get("flipped_draws", "")),
+        "learnt_flips": world_letters(told["flip_axes"], orientation)
+        if "flip_axes" in told
+        else None,
     }
 
 
