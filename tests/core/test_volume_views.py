@@ -23,7 +23,11 @@ VOLUME = Image(
 def test_views_that_training_never_showed_are_told() -> None:
     image = VOLUME
     for learnt, flips, told in (
-        ("R", "A", "never trained on volumes flipped along A, .*; use --flips R or none"),
+        (
+            "R",
+            "A",
+            "never trained on volumes flipped along A, .*; use --flips R or none",
+        ),
         ("", "RS", "flipped along R, S, .*; use --flips none"),
     ):
         predictor = grey_predictor(learnt_flips=learnt)

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_medvlseg.core.averages import wide_spread
-from napari_medvlseg.core.errors import DatasetError
 from napari_medvlseg.core.io.channels import read_channels
-from napari_medvlseg.core.io.read import read
+from napari_medvlseg.core.io.labels import read_labels
 from napari_medvlseg.core.metrics import (
     dice_similarity_coefficient,
     surface_distances,
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_medvlseg.core.config import SegmentConfig
-    from napari_medvlseg.core.types import Image, Segmentation
+    from napari_medvlseg.core.types import Segmentation
     from napari_medvlseg.core.volume_predictor import VolumePredictor
     from napari_medvlseg.core.volume_sets import VolumeCase
 
@@ -113,12 +112,13 @@ def evaluate_volumes(
     Raises
     ------
     DatasetError
-        If labels are not on their image's grid.
+        If labels are not on their image's grid, or no whole numbers.
     MedVLSegError
         If a file cannot be read, or the model cannot segment it.
     """
     for case in cases:
-        image, labels = _read(case)
+        image = read_channels(case.images)
+        labels = read_labels(case.label, image)
         found = segment(image, "all", predictor, **asdict(config))
         references = {
             name: np.isin(labels, wanted)
@@ -242,15 +242,3 @@ def _believed(results: Sequence[VolumeResult]) -> dict[str, Any]:
             for name in told[0]
         },
     }
-
-
-def _read(case: VolumeCase) -> tuple[Image, npt.NDArray[Any]]:
-    """Read a case's image, and its labels on the image's grid."""
-    image, labels = read_channels(case.images), read(case.label).voxels
-    if labels.shape != image.spatial_shape:
-        msg = (
-            f"{case.label}: expected labels of the image's shape "
-            f"{image.spatial_shape}, got {labels.shape}"
-        )
-        raise DatasetError(msg)
-    return image, labels

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -155,8 +158,13 @@ def test_labels_without_a_class_are_told(tiny_volumes: Path, tmp_path: Path) -> 
     config = replace(TINY, sheet=str(sheet))
     with pytest.raises(DatasetError, match="labels up to 2 and 1 classes"):
         next(train_volume_steps(tiny_volumes, tmp_path / "run", config))
-    with pytest.raises(DatasetError, match="labels up to 2 and 2 classes"):
-        next(train_volume_steps(tiny_volumes, tmp_path, replace(TINY, regions="1")))
+    for name, wrong in (
+        ("regions", replace(TINY, regions="1")),
+        ("labels", replace(TINY, labels=(5,))),
+    ):  # before anything is read
+        message = f"expected --{name} of each of the 2 classes .* got 1"
+        with pytest.raises(DatasetError, match=message):
+            next(train_volume_steps(tmp_path / "nothing", tmp_path, wrong))
 
 
 def test_fine_tuning_begins_where_another_run_ended(
@@ -267,3 +275,26 @@ def test_the_command_trains_on_volumes(
 
 def _err(capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().err
+
+
+def test_labels_of_their_own_are_trained_and_known_to_the_bundle(
+    tiny_volumes: Path, finished: Path, tmp_path: Path
+) -> None:
+    """The same weights as with 1 and 2, and evaluate finds what belongs to them."""
+    data = tmp_path / "data"
+    shutil.copytree(tiny_volumes, data)
+    for path in data.glob("labels*/*"):
+        nifti = nib.nifti1.load(path)
+        values = np.array([0, 820, 205], np.int16)[np.asarray(nifti.dataobj)]
+        nib.save(nib.Nifti1Image(values, nifti.affine), path)
+    with pytest.raises(DatasetError, match="labels up to 820 and 2 classes"):
+        next(train_volume_steps(data, tmp_path / "other", TINY))
+    config = replace(TINY, labels=(820, 205))
+    list(train_volume_steps(data, tmp_path / "run", config))
+    relabelled = _weights(tmp_path / "run")
+    for name, value in _weights(finished).items():
+        assert torch.equal(value, relabelled[name]), name
+    spec = model_card(str(tmp_path / "run" / "hippocampus-3d")).volume
+    assert spec is not None
+    assert spec.labels == ((820,), (205,))
+    assert spec.exclusive

@@ -26,6 +26,7 @@ from napari_medvlseg.core.models.bipvlseg.config import BiPVLConfig
 from napari_medvlseg.core.models.build_volumes import TOKENIZER_FILES
 from napari_medvlseg.core.palette import class_colors
 from napari_medvlseg.core.training.bipvlseg.card import card_markdown, modality_of
+from napari_medvlseg.core.training.bipvlseg.config import regions_of
 from napari_medvlseg.core.training.bipvlseg.start import NETWORK, WEIGHTS
 from napari_medvlseg.core.training.bundling import INTENDED_USE, half
 from napari_medvlseg.core.volume_spec import SIDES, VolumeSpec, world_letters
@@ -112,7 +113,7 @@ def _spec(run: Path, network: BiPVLConfig, settings: Mapping[str, Any]) -> Volum
         patch=network.patch,
         overlap=OVERLAP,
         channels=network.channels,
-        regions=_regions(str(settings.get("regions", ""))),
+        regions=_labels(settings),
         **preparation(settings),
     )
 
@@ -147,10 +148,10 @@ def preparation(told: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _regions(told: str) -> tuple[tuple[int, ...], ...]:
-    """Return the labels of each class, from ``2+3,1+2+3,2``."""
-    parts = told.split(",") if told else []
-    return tuple(tuple(int(label) for label in part.split("+")) for part in parts)
+def _labels(settings: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
+    """Return the labels of each class, where they are not 1, 2 and so on."""
+    values = tuple((int(value),) for value in settings.get("labels", ()))
+    return values or regions_of(str(settings.get("regions", "")))
 
 
 def first_words(model_id: str, spec: VolumeSpec) -> dict[str, Any]:

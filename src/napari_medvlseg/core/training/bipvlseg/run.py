@@ -84,17 +84,18 @@ class _Run(VolumeRun):
         self.sheet = find_sheet(
             config.sheet, ambiguous=config.text_format == "ambiguous"
         )
+        _check_count(config, len(self.sheet.classes))
         super().__init__(data, output, config, processes)
 
     def check_labels(self, data: Path, highest: int) -> None:
         """Refuse labels of which the sheet does not tell."""
-        config, classes = self.config, len(self.sheet.classes)
-        known = max((max(region) for region in config.label_regions), default=classes)
-        if highest > known or len(config.label_regions or range(classes)) != classes:
+        regions, classes = self.config.label_regions, len(self.sheet.classes)
+        if highest > max((max(region) for region in regions), default=classes):
             told = ", ".join(f"{n} {name}" for n, name in label_names(data).items())
             msg = (
-                f"{data}: expected the sheet {config.sheet} to tell of each label, got "
-                f"labels up to {highest} and {classes} classes; choose another --sheet"
+                f"{data}: expected the sheet {self.config.sheet} to tell of each "
+                f"label, got labels up to {highest} and {classes} classes; choose "
+                "another --sheet, or name the labels of its classes with --labels"
                 + (f" (dataset.json tells of {told})" if told else "")
             )
             raise DatasetError(msg)
@@ -154,3 +155,14 @@ class _Run(VolumeRun):
         text = json.dumps(told, indent=2, ensure_ascii=False)
         (self.output / NETWORK).write_text(text, encoding="utf-8")
         export_volume_bundle(self.output, bundle_folder(self.output, self.config.sheet))
+
+
+def _check_count(config: BiPVLTrainConfig, classes: int) -> None:
+    """Refuse labels of another number than the sheet's classes."""
+    for name, values in (("labels", config.labels), ("regions", config.label_regions)):
+        if values and len(values) != classes:
+            msg = (
+                f"expected --{name} of each of the {classes} classes of the sheet "
+                f"{config.sheet}, got {len(values)}"
+            )
+            raise DatasetError(msg)

@@ -86,7 +86,8 @@ class VolumeRun(TrainingLoop):
         self.device = processes.device(choose_device(config.device))
         self.rows = processes.rows(config.batch_size)
         self.train, self.validation = _load(data, config)
-        self.check_labels(data, max(int(volume.label.max()) for volume in self.train))
+        volumes = (*self.train, *self.validation)
+        self.check_labels(data, max(int(volume.label.max()) for volume in volumes))
         super().__init__(output, config)
         self.objective: Any = self.build().to(self.device)
         self.parallel = processes.wrapped(
