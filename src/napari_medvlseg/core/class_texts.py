@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 
@@ -134,6 +135,16 @@ class ClassSheet:
     ) -> list[tuple[str | None, ...]]:
         """Return the texts of each class that are aligned with the image."""
         return [each.aligned_texts(text_format) for each in self.classes]
+
+
+def texts_digest(sheet: ClassSheet, text_format: str) -> str:
+    """Return a SHA-256 of all that a network reads of some classes, and their names."""
+    told = (
+        sheet.names,
+        sheet.descriptions(text_format),
+        sheet.aligned_texts(text_format),
+    )
+    return hashlib.sha256(repr(told).encode()).hexdigest()
 
 
 def words_of(text: str) -> list[str]:

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from napari_medvlseg.core.class_texts import texts_digest
+from napari_medvlseg.core.io.class_sheet import find_class_texts
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -56,7 +59,7 @@ def run_settings(
         "model": predictor.card.model_id,
         "weights_sha256": predictor.card.sha256,
         "input": asdict(predictor.card.volume or predictor.card.input),
-        "class_texts": config.class_texts,
+        "class_texts": _texts_of(config, predictor.card),
         "flips": config.flips,
         "samples": config.num_samples,
         "tolerance": config.tolerance,
@@ -71,6 +74,20 @@ def run_settings(
         "napari-medvlseg": version("napari-medvlseg"),
         "torch": torch.__version__,
     }
+
+
+def _texts_of(config: SegmentConfig, card: ModelCard) -> str:
+    """Return a hash of the classes' texts, which are another's in a file that changed.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        If they cannot be read.
+    """
+    told = config.class_texts.strip()
+    if not told or card.volume is None:
+        return ""
+    return texts_digest(find_class_texts(told), card.volume.text_format)
 
 
 def image_digest(image: Image) -> str:

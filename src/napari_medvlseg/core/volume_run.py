@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,7 +21,7 @@ from napari_medvlseg.core.class_sentences import (
 )
 from napari_medvlseg.core.config import NO_FLIPS
 from napari_medvlseg.core.errors import ImageError, PromptError
-from napari_medvlseg.core.io.class_sheet import parse_class_sheet, read_class_sheet
+from napari_medvlseg.core.io.class_sheet import find_class_texts
 from napari_medvlseg.core.postprocess import to_labels
 from napari_medvlseg.core.preprocess.resample import ModelGrid
 from napari_medvlseg.core.preprocess.volumes import VolumeWindows, network_volume
@@ -379,8 +378,7 @@ def _sheet_of(config: SegmentConfig, own: ClassSheet) -> ClassSheet:
     told = config.class_texts.strip()
     if not told:
         return own
-    is_text = told.startswith("{")
-    sheet = parse_class_sheet(told) if is_text else read_class_sheet(Path(told))
+    sheet = find_class_texts(told)
     if len(sheet.classes) != len(own.classes):
         msg = (
             f"expected texts of the model's {len(own.classes)} classes in their order "

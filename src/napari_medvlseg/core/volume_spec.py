@@ -118,7 +118,11 @@ class VolumeSpec:
         """Return the fields for a JSON file."""
         told = asdict(self)
         del told["sheet"]
-        return {"classes": [asdict(each) for each in self.sheet.classes], **told}
+        classes = [asdict(each) for each in self.sheet.classes]
+        for each in classes:
+            if not each["called"]:  # earlier versions do not know it
+                del each["called"]
+        return {"classes": classes, **told}
 
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> VolumeSpec:

@@ -18,6 +18,7 @@ from napari_medvlseg.core.bundle import (
     sums_text,
 )
 from napari_medvlseg.core.errors import CheckpointError
+from napari_medvlseg.core.io.class_sheet import find_sheet, write_class_sheet
 from napari_medvlseg.core.models.bipvlseg.windows import BiPVLWindows
 from napari_medvlseg.core.pipeline import load_predictor, segment
 from napari_medvlseg.core.predictor import Predictor
@@ -61,12 +62,17 @@ def test_the_bundle_says_what_the_model_takes_and_finds(bundle: Path) -> None:
     assert VolumeSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
     text = card_text(str(bundle))
     assert "Research use only" in text
-    assert "180 T1 MRI crops" in text
+    assert "Volumes of whoever trained it; ask them." in text
+    assert "Decathlon" not in text
 
 
 def test_the_bundle_says_how_it_came_about_without_a_path(tmp_path: Path) -> None:
     begun = str(tmp_path / "secret" / "first")
-    bundle = write_tiny_bundle(tmp_path / "second", flipped_draws="R", start=begun)
+    sheet = tmp_path / "secret" / "mine.csv"
+    write_class_sheet(sheet, find_sheet("hippocampus-3d"))
+    bundle = write_tiny_bundle(
+        tmp_path / "second", flipped_draws="R", start=begun, sheet=str(sheet)
+    )
     spec = model_card(str(bundle)).volume
     assert spec is not None
     assert spec.flips == "R"

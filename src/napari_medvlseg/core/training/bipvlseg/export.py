@@ -89,8 +89,7 @@ def export_volume_bundle(
         "parameters": sum(x.numel() for x in state.values()),
         "network": {"architecture": "bipvlseg", "config": network.to_dict()},
         "text_encoder": text_encoder_facts(text),
-        # where the run began, without the path of whoever trained it
-        "training": {**settings, "start": Path(str(settings.get("start", ""))).name},
+        "training": _training(settings, told),
     }
     write_bundle(
         folder,
@@ -100,6 +99,12 @@ def export_volume_bundle(
         figures=measured,
         more=_tokenizer(text),
     )
+
+
+def _training(settings: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how it was trained, without the paths of whoever did it."""
+    names = {key: Path(str(settings.get(key, ""))).name for key in ("start", "sheet")}
+    return {**settings, **names, "data": told.get("data", {})}
 
 
 def _spec(run: Path, network: BiPVLConfig, settings: Mapping[str, Any]) -> VolumeSpec:
