@@ -102,7 +102,14 @@ def grey_predictor(
         figures={},
         sha256="0",
         path=Path("grey"),
-        volume=replace(SPEC, exclusive=network.exclusive, **changes),
+        volume=replace(
+            SPEC,
+            **{
+                "exclusive": network.exclusive,
+                "asks": not network.exclusive,
+                **changes,
+            },
+        ),
     )
     return VolumePredictor(network, card, device="cpu", precision="float32")
 

@@ -12,7 +12,7 @@ from napari_medvlseg.core.training.medclipseg3d.config import WORDINGS
 from tests.volume_models import SPEC
 
 NAMES = ("hippocampus", "anterior hippocampus", "posterior hippocampus")
-ASKED = replace(SPEC, exclusive=False, picture="brain MRI")
+ASKED = replace(SPEC, exclusive=False, asks=True, picture="brain MRI")
 
 
 @pytest.mark.parametrize("wording", WORDINGS)
@@ -97,3 +97,10 @@ def test_classes_that_exclude_one_another_are_names_alone() -> None:
     assert found.prompts == ("Bright blob",)
     with pytest.raises(PromptError, match="got 'left bright blob'"):
         choose_asked(SPEC, SPEC.names, ["left bright blob"])
+
+
+def test_a_comma_in_a_reworded_name_belongs_to_it() -> None:
+    names = ("hippocampus, front part", "hippocampus")
+    found = choose_asked(ASKED, names, ["hippocampus, front part, hippocampus"])
+    assert found.indices == (0, 1)
+    assert found.sentences == ("", "")

@@ -16,6 +16,7 @@ from napari_medvlseg.core.class_texts import (
     ClassSheet,
     ClassText,
     has_concepts,
+    texts_digest,
 )
 from napari_medvlseg.core.errors import OutputError, UnsupportedFormatError
 from napari_medvlseg.core.io.class_sheet import (
@@ -135,6 +136,7 @@ def test_our_own_sheets_are_whole_and_short_enough(name: str) -> None:
         assert set(fixed.concepts) == set(CONCEPTS), fixed.title
         assert 0 < len(other.concepts) < len(CONCEPTS), other.title
         assert fixed.name != fixed.title
+        assert other.name == fixed.name
     pieces = TextTokenizer(TEXT_ENCODERS["minilm"], find_minilm())
     assert pieces(sheet.descriptions()).ids.shape[1] <= 200
     # Left and right kidneys look alike; by their places classes are told apart.
@@ -142,11 +144,61 @@ def test_our_own_sheets_are_whole_and_short_enough(name: str) -> None:
         assert len({getattr(each, field) for each in sheet.classes}) == CLASSES[name]
 
 
-def test_a_users_vague_texts_lie_beside_the_others(tmp_path: Path) -> None:
-    write_class_sheet(tmp_path / "organs-ambiguous.csv", SHEET)
-    assert find_sheet(str(tmp_path / "organs.csv"), ambiguous=True) == SHEET
+VAGUE = ClassSheet(
+    (
+        ClassText(title="Some left thing, seen in certain CT images", shape="Curved"),
+        ClassText(title="Some right thing, seen in certain CT images"),
+    )
+)
+
+
+def test_a_users_vague_texts_lie_beside_and_have_the_plain_names(
+    tmp_path: Path,
+) -> None:
+    write_class_sheet(tmp_path / "organs-ambiguous.csv", VAGUE)
+    path = tmp_path / "organs.csv"
+    with pytest.raises(UnsupportedFormatError, match=r"organs\.csv"):
+        find_sheet(str(path), ambiguous=True)
+    write_class_sheet(path, SHEET)
+    found = find_sheet(str(path), ambiguous=True)
+    assert found.names == ("Spleen", "Liver")
+    assert found.descriptions("ambiguous") == VAGUE.descriptions("ambiguous")
+    assert found.aligned_texts("ambiguous") == VAGUE.aligned_texts("ambiguous")
+    assert find_sheet(str(path)) == SHEET
+    write_class_sheet(path, ClassSheet(SHEET.classes[:1]), overwrite=True)
+    with pytest.raises(UnsupportedFormatError, match=r"1 classes of organs\.csv"):
+        find_sheet(str(path), ambiguous=True)
     with pytest.raises(UnsupportedFormatError, match="amos22-ct"):
         find_sheet("no-such-sheet")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json"])
+def test_names_that_titles_do_not_tell_are_kept(tmp_path: Path, suffix: str) -> None:
+    named = [
+        replace(each, called=name)
+        for each, name in zip(VAGUE.classes, SHEET.names, strict=True)
+    ]
+    sheet = ClassSheet(tuple(named))
+    path = tmp_path / f"sheet{suffix}"
+    write_class_sheet(path, sheet)
+    assert read_class_sheet(path) == sheet
+    assert read_class_sheet(path).names == ("Spleen", "Liver")
+    with pytest.raises(ValueError, match="'spleen' twice"):
+        ClassSheet((named[0], replace(named[1], called="the spleen")))
+
+
+def test_a_digest_is_of_all_that_is_read() -> None:
+    digests = {
+        texts_digest(sheet, form)
+        for form in ("names", "concepts")
+        for sheet in (
+            SHEET,
+            VAGUE,
+            ClassSheet((SPLEEN,)),
+            ClassSheet((replace(SPLEEN, shape="Flat"), SHEET.classes[1])),
+        )
+    }
+    assert len(digests) == 7  # of names alone a shape is none
 
 
 @pytest.mark.parametrize(
@@ -158,6 +210,10 @@ def test_a_users_vague_texts_lie_beside_the_others(tmp_path: Path) -> None:
         (HEADER + "Spleen,round, and soft,,,,\n", "line 2: expected 6 cells, got 7"),
         (HEADER + ",round,,,,\n", "line 2: expected a class with a title"),
         (HEADER + "Spleen,,,,,\nspleen,,,,,\n", "'spleen' twice"),
+        (
+            HEADER + "Spleen in a CT image,,,,,\nSpleen in an MR image,,,,,\n",
+            "'spleen' tw",
+        ),
         (HEADER, "at least one class"),
     ],
 )

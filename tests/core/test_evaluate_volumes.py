@@ -255,5 +255,43 @@ def test_labels_of_another_grid_are_refused(volumes: Path) -> None:
     other = nib.Nifti1Image(np.zeros((10, 9, 7), np.uint8), np.eye(4))
     nib.save(other, volumes / "labelsVal" / "0.nii.gz")
     cases = volume_cases(volumes, "val")
-    with pytest.raises(DatasetError, match="labels of the image's shape"):
+    with pytest.raises(DatasetError, match="labels on the grid of their image"):
         next(evaluate_volumes(cases, grey_predictor(), SegmentConfig()))
+
+
+def test_labels_stored_the_other_way_round_are_those_of_the_image(
+    volumes: Path,
+) -> None:
+    cases = volume_cases(volumes, "val")
+    predictor = grey_predictor(GreyNetwork(noise=0.0), patch=(10, 9, 8))
+    (before, _) = evaluate_volumes(cases, predictor, SegmentConfig(num_samples=1))
+    for case in cases:
+        label = nib.nifti1.load(case.label)
+        turned = label.as_reoriented(np.array([[2, -1], [0, 1], [1, -1]]))
+        nib.save(turned, case.label)
+    (after, _) = evaluate_volumes(cases, predictor, SegmentConfig(num_samples=1))
+    assert after.classes == before.classes
+    assert before.classes["Dark blob"].dsc == 1.0
+
+
+def test_distances_are_in_voxels_where_the_spacing_is_unknown(volumes: Path) -> None:
+    """Two voxels of 2 mm apart are 2 and not 4, and nothing is resampled."""
+    for path in volumes.rglob("*.nii.gz"):
+        nifti = nib.nifti1.load(path)
+        voxels = np.asarray(nifti.dataobj)
+        if path.parent.name == "labelsVal":  # one layer less along the last axis
+            voxels = voxels.copy()
+            voxels[:, :, 6:] = 0
+        lost = nib.Nifti1Image(voxels, np.eye(4))
+        lost.header.set_xyzt_units("unknown")
+        nib.save(lost, path)
+    predictor = grey_predictor(
+        GreyNetwork(noise=0.0), patch=(10, 9, 8), spacing_mm=(0.5, 0.5, 0.5)
+    )
+    cases = volume_cases(volumes, "val")
+    results = list(evaluate_volumes(cases, predictor, SegmentConfig(num_samples=1)))
+    assert [result.units for result in results] == ["voxels"] * 2
+    assert results[0].classes["Dark blob"].hd95 == pytest.approx(2.0)
+    told = summarise_volumes(results, {})
+    assert told["units"] == "voxels"
+    assert told["n"] == 2

@@ -183,7 +183,7 @@ def test_the_classes_can_be_worded_anew_imported_and_exported(
     dock.classes.import_from(tmp_path / "sheet.csv")
     assert dock.job().prompts == ("Lamp",)
     _cell(dock, 1, 0).setText("lamp")
-    with pytest.raises(PromptError, match="titles that differ"):
+    with pytest.raises(PromptError, match="names differ"):
         dock.job()
     short = tmp_path / "short.csv"
     lines = (tmp_path / "sheet.csv").read_text(encoding="utf-8").splitlines()

@@ -248,17 +248,11 @@ def read_card(folder: Path) -> ModelCard:
             missing=tuple(name for name in wanted if not (folder / name).is_file()),
             tokenizer=tokenizer,
             trained_on=tuple(str(name) for name in config.get("trained_on", ())),
-            volume=VolumeSpec.from_dict(_pictured(config)) if volume else None,
+            volume=VolumeSpec.from_bundle(config) if volume else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         msg = f"{folder / CONFIG}: expected the fields of a bundle, {error} is wrong"
         raise CheckpointError(msg) from error
-
-
-def _pictured(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a bundle's fields of volumes; earlier ones tell the picture elsewhere."""
-    picture = dict(config.get("training") or {}).get("picture", "")
-    return {"picture": str(picture), **config["volume"]}
 
 
 def verify(card: ModelCard) -> None:

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import re
-from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, NamedTuple
 
+from napari_medvlseg.core.class_texts import plain_name
 from napari_medvlseg.core.errors import PromptError
+from napari_medvlseg.core.spelling import likeness_of, misspelt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ALL = "all"
 EVERYTHING = (ALL, "everything", "all classes")
-_BETWEEN = re.compile(r"[,;\n]")
-_LEADING = re.compile(r"^(?:please |segment |find |show )*(?:the |an? )?")
-_TRAILING = re.compile(
-    r" (?:in|on|of|from) (?:the |an? |this )?[\w ]*(?:image|scan|volume|mri|mr|ct)s?$"
-)
-NEARLY = 0.85
-"""Likeness of two spellings, from which one is taken for the other."""
-CLEARLY = 0.05
-"""By so much it must be more alike than the next: anterior and posterior are alike."""
 OFFERED = 3
 """Names that are offered in place of an unknown one."""
 
@@ -51,7 +43,8 @@ def choose_classes(
         All that the model knows.
     prompts : sequence of str
         Each names one class or several, with commas or semicolons between them, or
-        all of them with the word all. What is named twice counts once.
+        all of them with the word all. What is named twice counts once. A class whose
+        own name holds a comma is known by its whole name.
     forgiving : bool
         Whether a slip of the pen is read as the class that it is like, with a hint.
 
@@ -65,7 +58,7 @@ def choose_classes(
     >>> choose_classes(["Liver", "Left kidney"], ["the left kidney; liver"]).indices
     (1, 0)
     """
-    asked = [part.strip() for text in prompts for part in _BETWEEN.split(text)]
+    asked = [part for text in prompts for part in parts_of(text, names)]
     known = {plain_name(name): index for index, name in enumerate(names)}
     found: dict[int, None] = {}
     hints = []
@@ -83,6 +76,37 @@ def choose_classes(
         found[index] = None
     chosen = tuple(names[index] for index in found)
     return ClassChoice(tuple(found), tuple(hints), chosen, ("",) * len(chosen))
+
+
+def parts_of(text: str, names: Sequence[str], between: str = ",;\n") -> list[str]:
+    """Return what stands between commas, but for those that belong to a name.
+
+    Parameters
+    ----------
+    text : str
+    names : sequence of str
+        Of the classes.
+    between : str
+        Characters that part one name from the next.
+
+    Examples
+    --------
+    >>> parts_of("liver, right lobe, spleen", ["Liver, right lobe", "Spleen"])
+    ['liver, right lobe', 'spleen']
+    """
+    mark = re.compile(f"[{between}]")
+    whole = {plain_name(name) for name in names if mark.search(name)}
+    ends = [0, *(found.end() for found in mark.finditer(text)), len(text) + 1]
+    parts, first = [], 0
+    while first < len(ends) - 1:
+        spans = [text[ends[first] : end - 1] for end in ends[first + 1 :]]
+        most = len(spans) if whole else 0
+        taken = next(
+            (n for n in range(most, 1, -1) if plain_name(spans[n - 1]) in whole), 1
+        )
+        parts.append(spans[taken - 1].strip())
+        first += taken
+    return parts
 
 
 def named_parts(parts: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -107,28 +131,9 @@ def nearest_names(part: str, names: Sequence[str]) -> list[str]:
     def likeness(name: str) -> float:
         words = set(plain_name(name).split())
         shared = len(words & set(plain.split())) / max(len(words), 1)
-        return max(shared, _ratio(plain, plain_name(name)))
+        return max(shared, likeness_of(plain, plain_name(name)))
 
     return sorted(names, key=likeness, reverse=True)[:OFFERED]
-
-
-def words_of(text: str) -> list[str]:
-    """Return a text's words in small letters, without its punctuation."""
-    return re.sub(r"[^\w\s/+-]", " ", text.casefold()).split()
-
-
-def plain_name(text: str) -> str:
-    """Return a name without its case, article, kind of image and full stop."""
-    return _LEADING.sub("", _TRAILING.sub("", " ".join(words_of(text))))
-
-
-def misspelt(plain: str, known: dict[str, int]) -> int | None:
-    """Return the class whose name is spelt nearly so, and clearly more than others."""
-    likeness = {index: _ratio(plain, name) for name, index in known.items()}
-    best, *others = sorted(likeness, key=lambda index: likeness[index], reverse=True)
-    runner_up = likeness[others[0]] if others else 0.0
-    is_clear = likeness[best] >= max(NEARLY, runner_up + CLEARLY)
-    return best if is_clear else None
 
 
 def unknown_name(part: str, names: Sequence[str]) -> str:
@@ -139,8 +144,3 @@ def unknown_name(part: str, names: Sequence[str]) -> str:
         f"expected a structure that this model knows, got {part!r}; the nearest{rest} "
         f"are {near}, and {ALL!r} asks for every one"
     )
-
-
-def _ratio(one: str, other: str) -> float:
-    """Return how alike two spellings are, 0 to 1."""
-    return SequenceMatcher(None, one, other, autojunk=False).ratio()

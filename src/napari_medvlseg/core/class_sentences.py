@@ -6,7 +6,6 @@ sentence must name one of them.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,21 +13,20 @@ from napari_medvlseg.core.class_prompts import (
     EVERYTHING,
     ClassChoice,
     choose_classes,
-    misspelt,
     named_parts,
-    plain_name,
+    parts_of,
     unknown_name,
-    words_of,
 )
+from napari_medvlseg.core.class_texts import plain_name, words_of
 from napari_medvlseg.core.errors import PromptError
 from napari_medvlseg.core.palette import class_colors
+from napari_medvlseg.core.spelling import misspelt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_medvlseg.core.volume_spec import VolumeSpec
 
-_BETWEEN = re.compile(r"[;\n]")
 PLAIN = frozenset(
     words_of(
         "a all an and ct find from in image images is me mr mri of on outline please "
@@ -79,7 +77,7 @@ def choose_asked(
     """
     if not spec.asks:
         return choose_classes(names, prompts, forgiving=forgiving)
-    parts = [part.strip() for text in prompts for part in _BETWEEN.split(text)]
+    parts = [part for text in prompts for part in parts_of(text, names, ";\n")]
     found: dict[str, _Mention] = {}
     for part in named_parts(parts, names):
         if plain_name(part) in EVERYTHING:
@@ -112,7 +110,7 @@ def _read(
     part: str, names: Sequence[str], picture: str, *, forgiving: bool
 ) -> list[_Mention]:
     """Return what is asked for between two semicolons: one sentence, or some names."""
-    pieces = [piece.strip() for piece in part.split(",") if piece.strip()]
+    pieces = [piece for piece in parts_of(part, names, ",") if piece]
     read = [_mention(piece, names, picture, forgiving=forgiving) for piece in pieces]
     for piece, mention in zip(pieces, read, strict=True):
         if mention is None and untaught_words(piece, "", picture):

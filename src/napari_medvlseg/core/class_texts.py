@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 
@@ -18,6 +19,11 @@ CONCEPTS = {
 """The fields of `ClassText` besides its title, and what sheets call them."""
 _TAGS = {"appearance": "Appearance", "contour": "Contour", "texture": "Texture"}
 _PLACE = re.compile(r"\s+in an?\s+[^,]*\bimages?$", re.IGNORECASE)
+_LEADING = re.compile(r"^(?:please |segment |find |show )*(?:the |an? )?")
+_TRAILING = re.compile(
+    r" (?:in|on|of|from) (?:(?!(?:in|on|of|from) )[\w/+-]+ )*"
+    r"(?:image|scan|volume|mri|mr|ct)s?$"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +39,8 @@ class ClassText:
     contour: str = ""
     """Or symmetry."""
     texture: str = ""
+    called: str = ""
+    """Its name, where the title does not tell it, as a vague one; else empty."""
 
     def __post_init__(self) -> None:
         if not self.title.strip():
@@ -41,8 +49,8 @@ class ClassText:
 
     @property
     def name(self) -> str:
-        """Return the title without the kind of image: "Spleen"."""
-        return _PLACE.sub("", self.title)
+        """Return what it is called, or the title without the kind of image."""
+        return self.called.strip() or _PLACE.sub("", self.title)
 
     @property
     def concepts(self) -> dict[str, str]:
@@ -104,10 +112,13 @@ class ClassSheet:
         if not self.classes:
             msg = "expected at least one class, got none"
             raise ValueError(msg)
-        titles = [each.title.strip().lower() for each in self.classes]
-        twice = {title for title in titles if titles.count(title) > 1}
-        if twice:
-            msg = f"expected titles that differ, got {sorted(twice)[0]!r} twice"
+        names = [plain_name(name) for name in self.names]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            msg = (
+                f"expected classes whose names differ, got {twice!r} twice; tell them "
+                "apart by more than the kind of image"
+            )
             raise ValueError(msg)
 
     @property
@@ -124,6 +135,30 @@ class ClassSheet:
     ) -> list[tuple[str | None, ...]]:
         """Return the texts of each class that are aligned with the image."""
         return [each.aligned_texts(text_format) for each in self.classes]
+
+
+def texts_digest(sheet: ClassSheet, text_format: str) -> str:
+    """Return a SHA-256 of all that a network reads of some classes, and their names."""
+    told = (
+        sheet.names,
+        sheet.descriptions(text_format),
+        sheet.aligned_texts(text_format),
+    )
+    return hashlib.sha256(repr(told).encode()).hexdigest()
+
+
+def words_of(text: str) -> list[str]:
+    """Return a text's words in small letters, without its punctuation."""
+    return re.sub(r"[^\w\s/+-]", " ", text.casefold()).split()
+
+
+def plain_name(text: str) -> str:
+    """Return a name without its case, article, kind of image and full stop.
+
+    >>> plain_name("Find the wall of the bile duct in a CT scan.")
+    'wall of the bile duct'
+    """
+    return _LEADING.sub("", _TRAILING.sub("", " ".join(words_of(text))))
 
 
 def has_concepts(text_format: str) -> bool:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from napari_medvlseg.core.averages import spread, wide_spread
-from napari_medvlseg.core.errors import DatasetError
 from napari_medvlseg.core.io.channels import read_channels
-from napari_medvlseg.core.io.read import read
+from napari_medvlseg.core.io.labels import read_labels
 from napari_medvlseg.core.metrics import (
     Confusion,
     confusion,
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_medvlseg.core.config import SegmentConfig
-    from napari_medvlseg.core.types import Image, Segmentation
+    from napari_medvlseg.core.types import Segmentation
     from napari_medvlseg.core.volume_predictor import VolumePredictor
     from napari_medvlseg.core.volume_sets import VolumeCase
 
@@ -192,7 +191,7 @@ def evaluate_volumes(
     Raises
     ------
     DatasetError
-        If labels are not on their image's grid.
+        If labels are not on their image's grid, or no whole numbers.
     MedVLSegError
         If a file cannot be read, or the model cannot segment it.
     """
@@ -273,7 +272,8 @@ def _evaluate_volume(
     counts: Sequence[int],
 ) -> Iterator[VolumeResult]:
     """Segment a volume once, and compare what each number of draws gave."""
-    image, labels = _read(case)
+    image = read_channels(case.images)
+    labels = read_labels(case.label, image)
     fewer = counts if predictor.network.samples else ()  # else all draws are alike
     every = sorted({*fewer, config.num_samples})
     for count, found in segment_counts(image, ["all"], predictor, config, every):
@@ -377,15 +377,3 @@ def _believed(results: Sequence[VolumeResult]) -> dict[str, Any]:
             for name in told[0]
         },
     }
-
-
-def _read(case: VolumeCase) -> tuple[Image, npt.NDArray[Any]]:
-    """Read a case's image, and its labels on the image's grid."""
-    image, labels = read_channels(case.images), read(case.label).voxels
-    if labels.shape != image.spatial_shape:
-        msg = (
-            f"{case.label}: expected labels of the image's shape "
-            f"{image.spatial_shape}, got {labels.shape}"
-        )
-        raise DatasetError(msg)
-    return image, labels

@@ -7,11 +7,13 @@ import platform
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+
+from napari_medvlseg.core.class_texts import texts_digest
+from napari_medvlseg.core.io.class_sheet import find_class_texts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,7 +59,7 @@ def run_settings(
         "model": predictor.card.model_id,
         "weights_sha256": predictor.card.sha256,
         "input": asdict(predictor.card.volume or predictor.card.input),
-        "class_texts": texts_digest(config),
+        "class_texts": texts_of(config, predictor.card),
         "flips": config.flips,
         "samples": config.num_samples,
         "tolerance": config.tolerance,
@@ -74,13 +76,18 @@ def run_settings(
     }
 
 
-def texts_digest(config: SegmentConfig) -> str:
-    """Return the classes' texts as they are told, of a sheet with a hash of it."""
+def texts_of(config: SegmentConfig, card: ModelCard) -> str:
+    """Return a hash of the classes' texts, which are another's in a file that changed.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        If they cannot be read.
+    """
     told = config.class_texts.strip()
-    if not told or told.startswith("{") or not Path(told).is_file():
-        return told
-    digest = hashlib.blake2b(Path(told).read_bytes(), digest_size=8)
-    return f"{told} ({digest.hexdigest()})"
+    if not told or card.volume is None:
+        return ""
+    return texts_digest(find_class_texts(told), card.volume.text_format)
 
 
 def image_digest(image: Image) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -19,8 +18,9 @@ from napari_medvlseg.core.class_sentences import (
     colors_of,
     untaught_words,
 )
+from napari_medvlseg.core.config import NO_FLIPS
 from napari_medvlseg.core.errors import ImageError, PromptError
-from napari_medvlseg.core.io.class_sheet import parse_class_sheet, read_class_sheet
+from napari_medvlseg.core.io.class_sheet import find_class_texts
 from napari_medvlseg.core.maps import exclusive_maps, independent_maps
 from napari_medvlseg.core.preprocess.resample import ModelGrid
 from napari_medvlseg.core.preprocess.volumes import VolumeWindows, network_volume
@@ -175,7 +175,7 @@ class VolumeRun:
     def _draw(self, index: int, draws: range, seen: _Views) -> Tensor:
         """Return draws of one view of a window, turned back; remember what it sees."""
         view = self.views[draws[0] % len(self.views)]
-        axes = [axis + 2 for axis in view]  # after draws and channels
+        axes = [n + 2 for n in self.spec.view_axes(view)]  # after draws and channels
         if view not in seen.looked:
             window = seen.window.flip(axes) if axes else seen.window
             seen.looked[view] = self.predictor.look(window, self.words)
@@ -254,7 +254,7 @@ class VolumeRun:
 
     def _hints(self) -> list[str]:
         """Say what the user may want to know."""
-        hints = [*self.choice.hints, *self._reworded()]
+        hints = [*self.choice.hints, *self._reworded(), *self._unlearnt_flips()]
         if self.spec.spacing_mm and self.image.units != "mm":
             hints.append(NO_SPACING)
         if self.config.intensity != "auto" or self.config.smooth_slices:
@@ -277,6 +277,20 @@ class VolumeRun:
                     f"taught {told}: do not rely on the answer"
                 )
         return hints
+
+    def _unlearnt_flips(self) -> list[str]:
+        """Say along which axes draws see the volume flipped, but training did not."""
+        learnt = self.spec.learnt_flips
+        flips = "" if self.config.flips == NO_FLIPS else self.config.flips
+        strange = [] if learnt is None else [x for x in flips if x not in learnt]
+        if not strange:
+            return []
+        usable = f"use --flips {learnt} or none" if learnt else "use --flips none"
+        hint = (
+            f"this model was never trained on volumes flipped along "
+            f"{', '.join(strange)}, and may exchange its classes there; {usable}"
+        )
+        return [hint]
 
     def _provenance(self) -> Mapping[str, Any]:
         """Say how the result came about."""
@@ -343,8 +357,7 @@ def _sheet_of(config: SegmentConfig, own: ClassSheet) -> ClassSheet:
     told = config.class_texts.strip()
     if not told:
         return own
-    is_text = told.startswith("{")
-    sheet = parse_class_sheet(told) if is_text else read_class_sheet(Path(told))
+    sheet = find_class_texts(told)
     if len(sheet.classes) != len(own.classes):
         msg = (
             f"expected texts of the model's {len(own.classes)} classes in their order "

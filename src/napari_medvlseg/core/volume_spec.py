@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_medvlseg.core.class_texts import TEXT_FORMATS, ClassSheet, ClassText
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 Three = tuple[float, float, float]
 SIDES = ("RL", "AP", "SI")
@@ -41,7 +41,8 @@ class VolumeSpec:
     channels: int = 1
     """Of the image: 1, or for instance 4 MR sequences."""
     regions: tuple[tuple[int, ...], ...] = ()
-    """Of classes that overlap, the labels that each has in a labelled volume."""
+    """The labels that each class has in a labelled volume, where classes overlap or
+    the labels are not 1, 2 and so on."""
     orientation: str = "RAS"
     """Where the axes of a window point to."""
     resized: bool = False
@@ -55,6 +56,11 @@ class VolumeSpec:
     flips: str = ""
     """Axes along which draws see a window flipped, by turns, unless the user says
     otherwise: letters of R, A and S."""
+    learnt_flips: str | None = None
+    """Axes along which training flipped its patches, likewise; None is not told."""
+    asks: bool = False
+    """Whether the network reads the prompts, each as a question of its own. Else it
+    reads of all its classes, whatever is asked."""
 
     def __post_init__(self) -> None:
         numbers = [*self.patch, *(self.spacing_mm or ()), *(self.window or ())]
@@ -71,8 +77,16 @@ class VolumeSpec:
             )
             raise ValueError(msg)
         _check_flips(self.flips)
+        _check_flips(self.learnt_flips or "")
+        self._check_classes()
         if self.window is not None and not self.window[0] < self.window[1]:
             msg = f"window must be two values that rise, got {self.window}"
+            raise ValueError(msg)
+
+    def _check_classes(self) -> None:
+        """Refuse what does not fit the classes."""
+        if self.asks and self.exclusive:
+            msg = "asks must be false where classes exclude one another, got true"
             raise ValueError(msg)
         if self.regions and len(self.regions) != len(self.names):
             msg = f"regions must be the labels of each class, got {self.regions}"
@@ -91,20 +105,24 @@ class VolumeSpec:
         return self.sheet.names
 
     @property
-    def asks(self) -> bool:
-        """Whether the network reads the prompts, each as a question of its own."""
-        return not self.exclusive and self.text_format == "names"
-
-    @property
     def labels(self) -> tuple[tuple[int, ...], ...]:
         """Return the labels of each class in a labelled volume: 1, 2 and so on."""
         return self.regions or tuple((n + 1,) for n in range(len(self.names)))
+
+    def view_axes(self, view: Sequence[int]) -> list[int]:
+        """Return the axes of a window (0 to 2) that run along axes of the world."""
+        along = [_axis_of(letter) for letter in self.orientation]
+        return [along.index(axis) for axis in view]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields for a JSON file."""
         told = asdict(self)
         del told["sheet"]
-        return {"classes": [asdict(each) for each in self.sheet.classes], **told}
+        classes = [asdict(each) for each in self.sheet.classes]
+        for each in classes:
+            if not each["called"]:  # earlier versions do not know it
+                del each["called"]
+        return {"classes": classes, **told}
 
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> VolumeSpec:
@@ -122,6 +140,35 @@ class VolumeSpec:
         rest["colors"] = tuple(rest["colors"])
         rest["regions"] = tuple(tuple(each) for each in rest.get("regions", ()))
         return cls(sheet=ClassSheet(classes), **rest)
+
+    @classmethod
+    def from_bundle(cls, config: Mapping[str, Any]) -> VolumeSpec:
+        """Return what ``config.json`` tells; earlier ones told some of it elsewhere.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If it is not as expected.
+        """
+        training, volume = dict(config.get("training") or {}), dict(config["volume"])
+        told: dict[str, Any] = {
+            "picture": str(training.get("picture", "")),
+            "asks": config["network"].get("architecture") == "medclipseg",
+        }
+        if "flip_axes" in training:
+            orientation = str(volume.get("orientation", "RAS"))
+            told["learnt_flips"] = world_letters(training["flip_axes"], orientation)
+        return cls.from_dict({**told, **volume})
+
+
+def world_letters(axes: Sequence[int], orientation: str) -> str:
+    """Return the axes of a window, 0 to 2, as letters of R, A and S.
+
+    >>> world_letters([0, 2], "SPL")
+    'RS'
+    """
+    numbers = sorted(_axis_of(orientation[axis]) for axis in axes)
+    return "".join(SIDES[number][0] for number in numbers)
 
 
 def _check_flips(flips: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +53,7 @@ class ClassesView(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._own: ClassSheet | None = None
+        self._shown: tuple[ClassText, ...] = ()
         self._colors: tuple[str, ...] = ()
         self._make()
         self._lay_out()
@@ -71,14 +71,14 @@ class ClassesView(QWidget):
 
     def set_sheet(self, sheet: ClassSheet | None) -> None:
         """Fill the table."""
-        classes = () if sheet is None else sheet.classes
+        classes = self._shown = () if sheet is None else sheet.classes
         self.table.setRowCount(len(classes))
         shown = min(len(classes), ROWS_SHOWN) + 1  # and the headings
         self.table.setFixedHeight(self._line * shown + SCROLL_BAR)
         for row, each in enumerate(classes):
-            for column, text in enumerate(asdict(each).values()):
+            for column, text in enumerate(getattr(each, field) for field in FIELDS):
                 item = QTableWidgetItem(text)
-                item.setToolTip(text)
+                item.setToolTip(each.called if each.called and not column else text)
                 if column == 0:
                     color = QColor(self._colors[row])
                     item.setData(Qt.ItemDataRole.DecorationRole, color)
@@ -96,6 +96,9 @@ class ClassesView(QWidget):
             {name: self._text(row, column) for column, name in enumerate(FIELDS)}
             for row in range(self.table.rowCount())
         ]
+        for texts, shown in zip(rows, self._shown, strict=True):
+            if texts["title"] == shown.title:  # another title is another name
+                texts["called"] = shown.called
         try:
             return ClassSheet(tuple(ClassText(**texts) for texts in rows))
         except ValueError as error:

@@ -18,6 +18,7 @@ from napari_medvlseg.core.bundle import (
     sums_text,
 )
 from napari_medvlseg.core.errors import CheckpointError
+from napari_medvlseg.core.io.class_sheet import find_sheet, write_class_sheet
 from napari_medvlseg.core.models.bipvlseg.windows import BiPVLWindows
 from napari_medvlseg.core.pipeline import load_predictor, segment
 from napari_medvlseg.core.predictor import Predictor
@@ -61,12 +62,17 @@ def test_the_bundle_says_what_the_model_takes_and_finds(bundle: Path) -> None:
     assert VolumeSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
     text = card_text(str(bundle))
     assert "Research use only" in text
-    assert "180 T1 MRI crops" in text
+    assert "Volumes of whoever trained it; ask them." in text
+    assert "Decathlon" not in text
 
 
 def test_the_bundle_says_how_it_came_about_without_a_path(tmp_path: Path) -> None:
     begun = str(tmp_path / "secret" / "first")
-    bundle = write_tiny_bundle(tmp_path / "second", flipped_draws="R", start=begun)
+    sheet = tmp_path / "secret" / "mine.csv"
+    write_class_sheet(sheet, find_sheet("hippocampus-3d"))
+    bundle = write_tiny_bundle(
+        tmp_path / "second", flipped_draws="R", start=begun, sheet=str(sheet)
+    )
     spec = model_card(str(bundle)).volume
     assert spec is not None
     assert spec.flips == "R"
@@ -117,6 +123,36 @@ def test_the_twin_without_text_and_overlapping_classes_are_bundles_too(
     assert found.provenance["num_samples"] == 1  # no draw differs
 
 
+def test_overlapping_classes_by_name_are_found_whichever_are_asked_for(
+    tmp_path: Path, phantom: Image
+) -> None:
+    """All of them are read each time: a subset is the whole without the rest."""
+    bundle = write_tiny_bundle(tmp_path / "m", text_format="names", regions="1,1+2")
+    loaded = load_predictor(str(bundle), device="cpu", precision="float32")
+    assert isinstance(loaded, VolumePredictor)
+    assert not loaded.spec.asks
+    whole = segment(phantom, "all", loaded, num_samples=2)
+    one = segment(phantom, "posterior hippocampus", loaded, num_samples=2)
+    assert one.prompts == ("Posterior hippocampus",)
+    np.testing.assert_array_equal(one.probability[0], whole.probability[1])
+    assert np.abs(whole.probability[0] - whole.probability[1]).max() > 1e-3
+
+
+def test_what_earlier_bundles_do_not_tell_is_known_from_the_rest(bundle: Path) -> None:
+    config = json.loads((bundle / "config.json").read_text(encoding="utf-8"))
+    new = VolumeSpec.from_bundle(config)
+    assert (new.asks, new.learnt_flips) == (False, "R")
+    for name in ("asks", "learnt_flips"):
+        del config["volume"][name]
+    assert VolumeSpec.from_bundle(config) == new
+    config["volume"].update(exclusive=False, orientation="SPL")
+    config["network"]["architecture"] = "medclipseg"
+    old = VolumeSpec.from_bundle(config)
+    assert (old.asks, old.learnt_flips) == (True, "S")
+    del config["training"]
+    assert VolumeSpec.from_bundle(config).learnt_flips is None
+
+
 @pytest.mark.parametrize("vision", ["swin-unetr-v2", "unetr", "unet++"])
 def test_a_bundle_of_each_vision_model_answers(vision: str, tmp_path: Path) -> None:
     """Its weights are not made twice: the network is built without memory first."""
@@ -151,6 +187,7 @@ def test_a_3d_bundle_is_no_model_of_pictures_nor_the_other_way(bundle: Path) -> 
         (lambda config: config["volume"].update(overlap=1.0), "overlap must be"),
         (lambda config: config["volume"].update(spacing_mm=[1]), "spacing_mm must"),
         (lambda config: config["volume"].update(text_format="x"), "text_format must"),
+        (lambda config: config["volume"].update(asks=True), "asks must be false"),
         (lambda config: config["volume"].update(regions=[[1]]), "regions must be"),
         (lambda config: config["volume"]["classes"][0].update(odd=1), "odd"),
     ],

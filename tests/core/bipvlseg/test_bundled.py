@@ -12,10 +12,12 @@ from napari_medvlseg.core.bundle import card_text, model_card, verify
 from napari_medvlseg.core.io.read import read
 from napari_medvlseg.core.metrics import dice_similarity_coefficient
 from napari_medvlseg.core.pipeline import segment
+from napari_medvlseg.core.training.bipvlseg.card import card_markdown
 from napari_medvlseg.core.volume_sets import volume_cases
 
 PAGE = Path(__file__).parents[3] / "docs" / "bipvlseg.md"
 FLOORS = {"hippocampus-3d": 0.885, "cardiac-3d": 0.84}
+SOURCES = {"hippocampus-3d": "Decathlon, Task04", "cardiac-3d": "ACDC, CC BY-NC-SA"}
 MEGABYTES = 15
 
 
@@ -35,6 +37,17 @@ def test_a_bundle_is_whole_small_and_as_good_as_it_says(model: str) -> None:
     told = f"{mean:.3f} ± {spread:.3f}"
     assert told in card_text(model)
     assert told in PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("model", FLOORS)
+def test_a_card_says_what_the_configuration_and_the_figures_do(model: str) -> None:
+    path = model_card(model).path
+    config, figures = (
+        json.loads((path / name).read_text(encoding="utf-8"))
+        for name in ("config.json", "figures.json")
+    )
+    assert card_text(model) == card_markdown(config, figures)
+    assert SOURCES[model] in card_text(model)
 
 
 def test_hippocampi_are_found_offline(real_data: Path) -> None:

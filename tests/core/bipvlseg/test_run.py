@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from napari_medvlseg.cli import main
-from napari_medvlseg.core.bundle import model_card
+from napari_medvlseg.core.bundle import card_text, model_card
+from napari_medvlseg.core.class_texts import ClassSheet
 from napari_medvlseg.core.errors import CheckpointError, DatasetError, DeviceError
+from napari_medvlseg.core.io.class_sheet import find_sheet, write_class_sheet
 from napari_medvlseg.core.models.bipvlseg.config import BiPVLConfig
 from napari_medvlseg.core.models.bipvlseg.network import BiPVLSeg
 from napari_medvlseg.core.training.bipvlseg.objective import load_text_encoder
@@ -30,6 +35,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+NAMES = ["Anterior hippocampus", "Posterior hippocampus"]
+
+
 @pytest.fixture(scope="module")
 def finished(tiny_volumes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("run")
@@ -37,7 +45,7 @@ def finished(tiny_volumes: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     assert [record["step"] for record in records] == [1, 2, 3, 4]
     last = records[-1]["validation"]
     assert last is not None
-    assert list(last) == ["Anterior hippocampus", "Posterior hippocampus"]
+    assert list(last) == NAMES
     return output
 
 
@@ -72,11 +80,13 @@ def test_a_finished_run_has_nothing_to_do_and_no_other_goes_on_from_it(
     tiny_volumes: Path, finished: Path
 ) -> None:
     assert list(train_volume_steps(tiny_volumes, finished, TINY)) == []
-    with pytest.raises(CheckpointError, match="same configuration"):
+    with pytest.raises(CheckpointError, match="same configuration, got another seed"):
         next(train_volume_steps(tiny_volumes, finished, replace(TINY, seed=1)))
 
 
-def test_what_is_left_is_enough_to_build_the_network_again(finished: Path) -> None:
+def test_what_is_left_is_enough_to_build_the_network_again(
+    tiny_volumes: Path, finished: Path
+) -> None:
     names = {path.name for path in finished.iterdir()}
     files = {"checkpoint.pt", "config.json", "curves.csv", "curves.png"}
     left = {"model.safetensors", "network.json", "classes.json", "hippocampus-3d"}
@@ -89,6 +99,14 @@ def test_what_is_left_is_enough_to_build_the_network_again(finished: Path) -> No
     lacking = network.load_state_dict(state, strict=False)
     assert lacking.unexpected_keys == []
     assert [key for key in lacking.missing_keys if not key.startswith("text.")] == []
+    assert told["data"] == {
+        "folder": tiny_volumes.name,
+        "volumes": 4,
+        "validation_volumes": 1,
+    }
+    text = card_text(str(finished / "hippocampus-3d"))
+    assert f"4 volumes of the folder {tiny_volumes.name}, of whoever trained it" in text
+    assert "Decathlon" not in text
     assert told["classes"][0]["name"] == "Anterior hippocampus"
     assert told["classes"][0]["description"].startswith("Anterior hippocampus in an MR")
 
@@ -155,8 +173,13 @@ def test_labels_without_a_class_are_told(tiny_volumes: Path, tmp_path: Path) -> 
     config = replace(TINY, sheet=str(sheet))
     with pytest.raises(DatasetError, match="labels up to 2 and 1 classes"):
         next(train_volume_steps(tiny_volumes, tmp_path / "run", config))
-    with pytest.raises(DatasetError, match="labels up to 2 and 2 classes"):
-        next(train_volume_steps(tiny_volumes, tmp_path, replace(TINY, regions="1")))
+    for name, wrong in (
+        ("regions", replace(TINY, regions="1")),
+        ("labels", replace(TINY, labels=(5,))),
+    ):  # before anything is read
+        message = f"expected --{name} of each of the 2 classes .* got 1"
+        with pytest.raises(DatasetError, match=message):
+            next(train_volume_steps(tmp_path / "nothing", tmp_path, wrong))
 
 
 def test_fine_tuning_begins_where_another_run_ended(
@@ -267,3 +290,62 @@ def test_the_command_trains_on_volumes(
 
 def _err(capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().err
+
+
+def test_labels_of_their_own_are_trained_and_known_to_the_bundle(
+    tiny_volumes: Path, finished: Path, tmp_path: Path
+) -> None:
+    """The same weights as with 1 and 2, and evaluate finds what belongs to them."""
+    data = tmp_path / "data"
+    shutil.copytree(tiny_volumes, data)
+    for path in data.glob("labels*/*"):
+        nifti = nib.nifti1.load(path)
+        values = np.array([0, 820, 205], np.int16)[np.asarray(nifti.dataobj)]
+        nib.save(nib.Nifti1Image(values, nifti.affine), path)
+    with pytest.raises(DatasetError, match="labels up to 820 and 2 classes"):
+        next(train_volume_steps(data, tmp_path / "other", TINY))
+    config = replace(TINY, labels=(820, 205))
+    list(train_volume_steps(data, tmp_path / "run", config))
+    relabelled = _weights(tmp_path / "run")
+    for name, value in _weights(finished).items():
+        assert torch.equal(value, relabelled[name]), name
+    spec = model_card(str(tmp_path / "run" / "hippocampus-3d")).volume
+    assert spec is not None
+    assert spec.labels == ((820,), (205,))
+    assert spec.exclusive
+
+
+def test_a_state_of_other_texts_is_not_gone_on_from(
+    tiny_volumes: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.csv"
+    sheet = find_sheet("hippocampus-3d")
+    write_class_sheet(path, sheet)
+    config = replace(TINY, sheet=str(path), epochs=1)
+    first: Any = train_volume_steps(tiny_volumes, tmp_path / "run", config)
+    for _ in range(2):
+        next(first)
+    first.close()
+    front = replace(sheet.classes[0], shape="Flat.")
+    edited = ClassSheet((front, *sheet.classes[1:]))
+    write_class_sheet(path, edited, overwrite=True)
+    with pytest.raises(CheckpointError, match="got another texts_sha256"):
+        next(train_volume_steps(tiny_volumes, tmp_path / "run", config))
+    write_class_sheet(path, sheet, overwrite=True)
+    assert list(train_volume_steps(tiny_volumes, tmp_path / "run", config)) == []
+    bundle = model_card(str(tmp_path / "run" / "mine"))
+    assert bundle.volume is not None
+    assert bundle.volume.sheet == sheet
+
+
+def test_vague_texts_are_learnt_under_the_plain_names(
+    tiny_volumes: Path, tmp_path: Path
+) -> None:
+    config = replace(TINY, text_format="ambiguous", epochs=1)
+    last = list(train_volume_steps(tiny_volumes, tmp_path, config))[-1]
+    assert list(last["validation"] or ()) == NAMES
+    spec = model_card(str(tmp_path / "hippocampus-3d")).volume
+    assert spec is not None
+    assert list(spec.names) == NAMES
+    (first, _) = spec.sheet.descriptions(spec.text_format)
+    assert first.startswith("Some part of the inner brain, perhaps towards its front")

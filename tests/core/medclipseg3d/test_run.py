@@ -36,6 +36,7 @@ from napari_medvlseg.core.training.medclipseg3d.run import train_medclip_volume_
 from napari_medvlseg.core.training.noise import SampleNoise
 from napari_medvlseg.core.volume_predictor import VolumePredictor
 from napari_medvlseg.core.volume_sets import volume_cases
+from napari_medvlseg.core.volume_spec import world_letters
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +68,7 @@ WHOLE = replace(
     min_max=True,
     intensity_change=0.0,
     flip_axes=(),
+    flipped_draws="",
 )
 """As M3D-CLIP sees a volume."""
 STEPS, EPOCH = 20, 4
@@ -146,7 +148,9 @@ def test_a_run_ends_with_a_bundle_that_answers_as_it_was_trained(
     spec = predictor.spec
     assert spec.names == ("bright blob", "front blob", "back blob")
     assert spec.labels == ((1, 2), (1,), (2,))
+    assert spec.asks
     assert not spec.exclusive
+    assert spec.learnt_flips == world_letters(TINY.flip_axes, TINY.orientation)
     assert spec.patch == (32, 16, 16)
     card = predictor.card
     assert card.summary.startswith(f"Segments whole volumes ({spec.picture}): bright")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 HEADINGS = {"title": "Title", **CONCEPTS}
+NAME = {"called": "Name"}
+"""A column that only sheets have whose titles do not tell the names."""
 SUFFIXES = (".csv", ".json")
 KIND = "medvlseg-classes"
 VERSION = 1
@@ -44,25 +47,41 @@ def find_sheet(name: str, *, ambiguous: bool = False) -> ClassSheet:
         One of `bundled_sheets`, or a path.
     ambiguous : bool
         Whether the vague texts are wanted, which lie in a sheet beside: of
-        ``organs.csv`` in ``organs-ambiguous.csv``.
+        ``organs.csv`` in ``organs-ambiguous.csv``. The classes keep the names of the
+        plain sheet.
 
     Raises
     ------
     UnsupportedFormatError
-        If there is no such sheet, or it cannot be read.
+        If there is no such sheet, it cannot be read, or the vague one is of another
+        number of classes.
     """
     if name in bundled_sheets():
-        file = f"{name}{_AMBIGUOUS if ambiguous else ''}.csv"
-        with as_file(FOLDER / file) as path:
-            return read_class_sheet(path)
+        with as_file(FOLDER) as folder:
+            return _read_pair(folder / f"{name}.csv", ambiguous=ambiguous)
     path = Path(name).expanduser()
     if path.suffix.lower() not in SUFFIXES:
         known = ", ".join(bundled_sheets())
         msg = f"expected a .csv or .json sheet of classes or one of {known}, got {name}"
         raise UnsupportedFormatError(msg)
-    if ambiguous:
-        path = path.with_stem(f"{path.stem}{_AMBIGUOUS}")
-    return read_class_sheet(path)
+    return _read_pair(path, ambiguous=ambiguous)
+
+
+def _read_pair(path: Path, *, ambiguous: bool) -> ClassSheet:
+    """Read a sheet, or the vague one beside with the names of the first."""
+    plain = read_class_sheet(path)
+    if not ambiguous:
+        return plain
+    beside = path.with_stem(f"{path.stem}{_AMBIGUOUS}")
+    vague = read_class_sheet(beside)
+    if len(vague.classes) != len(plain.classes):
+        msg = (
+            f"{beside}: expected the {len(plain.classes)} classes of {path.name} in "
+            f"their order, got {len(vague.classes)}"
+        )
+        raise UnsupportedFormatError(msg)
+    pairs = zip(vague.classes, plain.names, strict=True)
+    return ClassSheet(tuple(replace(each, called=name) for each, name in pairs))
 
 
 def read_class_sheet(path: Path) -> ClassSheet:
@@ -72,7 +91,8 @@ def read_class_sheet(path: Path) -> ClassSheet:
     ----------
     path : Path
         ``.csv`` with the columns Title, Shape, Location, Appearance/Density,
-        Contour/Symmetry and Internal Texture, in any order, or ``.json``.
+        Contour/Symmetry and Internal Texture, in any order, or ``.json``. A column
+        Name tells what the classes are called, where their titles do not.
 
     Raises
     ------
@@ -109,11 +129,31 @@ def parse_class_sheet(text: str) -> ClassSheet:
     return _sheet(source, _told_rows(source, told))
 
 
+def find_class_texts(told: str) -> ClassSheet:
+    """Return the sheet of `SegmentConfig.class_texts`: a file's, or the text itself.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        If it cannot be read.
+    """
+    if told.startswith("{"):
+        return parse_class_sheet(told)
+    return read_class_sheet(Path(told).expanduser())
+
+
 def class_sheet_text(sheet: ClassSheet) -> str:
     """Return a sheet as the text of a ``.json`` one."""
-    rows = [{f: getattr(each, f) for f in HEADINGS} for each in sheet.classes]
+    fields = _headings(sheet)
+    rows = [{f: getattr(each, f) for f in fields} for each in sheet.classes]
     told = {"format": KIND, "version": VERSION, "classes": rows}
     return json.dumps(told, indent=2, ensure_ascii=False) + "\n"
+
+
+def _headings(sheet: ClassSheet) -> dict[str, str]:
+    """Return the columns that a sheet needs."""
+    has_names = any(each.called for each in sheet.classes)
+    return HEADINGS | (NAME if has_names else {})
 
 
 def _sheet(path: Path, rows: Iterable[tuple[str, Mapping[str, object]]]) -> ClassSheet:
@@ -155,9 +195,10 @@ def write_class_sheet(
         return
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(HEADINGS.values())
+    headings = _headings(sheet)
+    writer.writerow(headings.values())
     for each in sheet.classes:
-        writer.writerow([getattr(each, field) for field in HEADINGS])
+        writer.writerow([getattr(each, field) for field in headings])
     write_text(path, text.getvalue())
 
 
@@ -177,6 +218,7 @@ def _csv_rows(path: Path) -> Iterable[tuple[str, Mapping[str, object]]]:
             f"between them, got none named {lacking[0]}"
         )
         raise UnsupportedFormatError(msg)
+    columns = {**HEADINGS, **{f: h for f, h in NAME.items() if h in header}}
     for row in reader:
         if not any(cell.strip() for cell in row):
             continue
@@ -189,7 +231,7 @@ def _csv_rows(path: Path) -> Iterable[tuple[str, Mapping[str, object]]]:
             raise UnsupportedFormatError(msg)
         yield (
             where,
-            {field: row[header.index(heading)] for field, heading in HEADINGS.items()},
+            {field: row[header.index(heading)] for field, heading in columns.items()},
         )
 
 
@@ -214,7 +256,7 @@ def _told_rows(
         msg = f'{path}: expected "classes", a list of objects'
         raise UnsupportedFormatError(msg)
     for number, row in enumerate(classes, start=1):
-        unknown = sorted(set(row) - set(HEADINGS))
+        unknown = sorted(set(row) - {*HEADINGS, *NAME})
         if unknown:
             known = ", ".join(HEADINGS)
             msg = f"{path}, class {number}: expected {known}, got {unknown[0]!r}"

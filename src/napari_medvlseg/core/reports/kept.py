@@ -17,7 +17,7 @@ from napari_medvlseg.core.evaluate import CaseResult
 from napari_medvlseg.core.evaluate_volumes import ClassFigures, VolumeResult
 from napari_medvlseg.core.io.kept import KeptSlices, forget, what_differs
 from napari_medvlseg.core.metrics import Confusion
-from napari_medvlseg.core.provenance import texts_digest
+from napari_medvlseg.core.provenance import texts_of
 from napari_medvlseg.core.reliability import CaseReliability, Pixels
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def evaluation_settings(
         "card": _digest_of([repr(shown)], ()),
         "sample_counts": sorted(counts),
         **asdict(config),
-        "class_texts": texts_digest(config),
+        "class_texts": texts_of(config, card),
         "device": str(predictor.device),
         "precision": predictor.precision,
         "napari-medvlseg": version("napari-medvlseg"),

@@ -53,9 +53,13 @@ def read_checkpoint(
         return None
     state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     if state["config"] != dict(config):
+        theirs, ours = state["config"], dict(config)
+        names = sorted(theirs.keys() | ours.keys())
+        other = [name for name in names if theirs.get(name) != ours.get(name)]
         msg = (
-            f"{path}: expected a run of the same configuration, got another; "
-            "choose a new --output or the settings in its config.json"
+            f"{path}: expected a run of the same configuration, got another "
+            f"{', '.join(other)}; choose a new --output or the settings in its "
+            "config.json"
         )
         raise CheckpointError(msg)
     return state

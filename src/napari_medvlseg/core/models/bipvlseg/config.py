@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from math import prod
+from typing import TYPE_CHECKING, Any
 
 from napari_medvlseg.core.config import NOISE_FORMS
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 STAGES = 4
 """Of the vision encoder and of the text encoder alike."""
-VISION_MODELS = ("swin-unetr", "swin-unetr-v2", "unetr", "unet", "unet++")
+WIDTHS = {
+    "swin-unetr": (48,),
+    "swin-unetr-v2": (48,),
+    "unetr": (16, 768),
+    "unet": (32, 64, 128, 256, 320),
+    "unet++": (32, 32, 64, 128, 256, 32),
+}
+"""Channels of each vision model, if no others are wanted: MONAI's own defaults, and
+Swin UNETR's as in its paper."""
+VISION_MODELS = tuple(WIDTHS)
+WIDTH_STEPS = {"swin-unetr": 12, "swin-unetr-v2": 12, "unetr": 12}
+"""Of the last width of these a multiple, for the heads of their attentions."""
 FUSION_FORMS = ("prenorm", "paper")
 SELF_ATTENTIONS = ("pooled", "windowed")
 NO_TEXT = "none"
@@ -77,6 +92,50 @@ class BiPVLConfig:
         if not set(self.fused_stages) <= set(range(1, STAGES + 1)):
             msg = f"fused_stages must be among 1 to {STAGES}, got {self.fused_stages}"
             raise ValueError(msg)
+        self._check_widths()
+        steps = self.patch_steps
+        if any(side % step for side, step in zip(self.patch, steps, strict=True)):
+            msg = (
+                f"patch must be multiples of {_commas(steps)} for {self.vision}, got "
+                f"{_commas(self.patch)}"
+            )
+            raise ValueError(msg)
+
+    def _check_widths(self) -> None:
+        """Refuse channels that the vision model or the fusions cannot have."""
+        usual = WIDTHS[self.vision]
+        step = WIDTH_STEPS.get(self.vision, 1)
+        if len(self.widths) != len(usual) or self.widths[-1] % step:
+            rule = f", the last a multiple of {step}" if step > 1 else ""
+            msg = (
+                f"widths must be {len(usual)} of {self.vision}{rule}, such as "
+                f"{_commas(usual)}, got {_commas(self.widths)}"
+            )
+            raise ValueError(msg)
+        fused = [self.stage_channels[stage - 1] for stage in self.fused_stages]
+        odd = [channels for channels in fused if channels % self.heads]
+        if self.has_text and odd:
+            msg = (
+                f"heads must divide the channels of each fused stage, got {self.heads} "
+                f"for {odd[0]}"
+            )
+            raise ValueError(msg)
+
+    @property
+    def stage_channels(self) -> tuple[int, ...]:
+        """Return the channels after each of the four stages."""
+        if self.vision == "unetr":
+            return (self.widths[1],) * STAGES
+        if self.vision.startswith("swin"):
+            return tuple(self.widths[0] * 2 ** (n + 1) for n in range(STAGES))
+        return self.widths[1 : STAGES + 1]
+
+    @property
+    def patch_steps(self) -> tuple[int, ...]:
+        """Return of what the sides of a patch must be multiples."""
+        if self.vision == "unet":
+            return tuple(prod(along) for along in zip(*self.strides, strict=True))
+        return (32 if self.vision.startswith("swin") else 16,) * 3
 
     @property
     def output_channels(self) -> int:
@@ -101,6 +160,11 @@ class BiPVLConfig:
             msg = f"expected the fields of BiPVLConfig, got {unknown}"
             raise ValueError(msg)
         return cls(**{name: _as_tuple(value) for name, value in told.items()})
+
+
+def _commas(numbers: Sequence[int]) -> str:
+    """Return numbers as one types them."""
+    return ",".join(map(str, numbers))
 
 
 def _as_tuple(value: object) -> Any:

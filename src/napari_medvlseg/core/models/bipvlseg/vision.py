@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import pairwise
-from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -35,7 +34,7 @@ class StagedVision(Protocol):
 
     stage_channels: tuple[int, ...]
     """C after each of the four stages."""
-    divisor: tuple[int, int, int]
+    divisor: tuple[int, ...]
     """Of which the image's sides must be multiples."""
 
     def stem(self, image: Tensor) -> Tensor:
@@ -64,8 +63,8 @@ class StagedSwinUNETR(nn.Module):
                 feature_size=width,
                 use_v2=config.vision == "swin-unetr-v2",
             )
-        self.stage_channels = tuple(width * 2 ** (n + 1) for n in range(STAGES))
-        self.divisor = (32, 32, 32)
+        self.stage_channels = config.stage_channels
+        self.divisor = config.patch_steps
 
     def stem(self, image: Tensor) -> Tensor:
         """Cut patches of 2 voxels a side and embed them: (B, width, I/2, J/2, K/2)."""
@@ -114,7 +113,7 @@ class StagedUNETR(nn.Module):
             mlp_dim=4 * hidden,
             num_heads=12,
         )
-        self.stage_channels = (hidden,) * STAGES
+        self.stage_channels = config.stage_channels
         self.divisor = config.patch
 
     def stem(self, image: Tensor) -> Tensor:
@@ -151,12 +150,6 @@ class StagedUNet(nn.Module):
 
     def __init__(self, config: BiPVLConfig) -> None:
         super().__init__()
-        if len(config.widths) != STAGES + 1 or len(config.strides) != STAGES:
-            msg = (
-                f"expected {STAGES + 1} widths and {STAGES} strides of a U-Net, got "
-                f"{config.widths} and {config.strides}"
-            )
-            raise ValueError(msg)
         strides = list(config.strides)
         around = pairwise([(1, 1, 1), *strides, (2, 2, 2)])
         self.network: Any = DynUNet(
@@ -169,9 +162,8 @@ class StagedUNet(nn.Module):
             filters=list(config.widths),
         )
         del self.network.skip_layers  # names the same layers a second time
-        self.stage_channels = tuple(config.widths[1:])
-        one, two, three = (prod(along) for along in zip(*strides, strict=True))
-        self.divisor = (one, two, three)
+        self.stage_channels = config.stage_channels
+        self.divisor = config.patch_steps
 
     def stem(self, image: Tensor) -> Tensor:
         """Convolve at full resolution."""
@@ -200,9 +192,6 @@ class StagedUNetPlusPlus(nn.Module):
 
     def __init__(self, config: BiPVLConfig) -> None:
         super().__init__()
-        if len(config.widths) != STAGES + 2:
-            msg = f"expected {STAGES + 2} widths of UNet++, got {config.widths}"
-            raise ValueError(msg)
         self.network: Any = BasicUNetPlusPlus(
             in_channels=config.channels,
             out_channels=config.output_channels,
@@ -210,8 +199,8 @@ class StagedUNetPlusPlus(nn.Module):
         )
         for depth in (1, 2, 3):  # the heads of deep supervision, which it lacks
             delattr(self.network, f"final_conv_0_{depth}")
-        self.stage_channels = tuple(config.widths[1:5])
-        self.divisor = (16, 16, 16)
+        self.stage_channels = config.stage_channels
+        self.divisor = config.patch_steps
 
     def stem(self, image: Tensor) -> Tensor:
         """Convolve at full resolution."""

@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_medvlseg.core.card_lines import card_opening
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-SOURCES = {
-    "hippocampus-3d": "180 T1 MRI crops around one hippocampus (Medical Segmentation "
-    "Decathlon, Task04, CC BY-SA 4.0)",
-    "cardiac-3d": "70 short-axis cine MRI volumes, two phases of 35 patients (ACDC, CC "
-    "BY-NC-SA 4.0), whose voxel spacing was lost",
-}
-"""What the package's own models were trained on, by the name of their sheet."""
-UNKNOWN = "volumes of whoever trained it; ask them"
 
 
 def modality_of(title: str) -> str:
@@ -46,7 +36,6 @@ def card_markdown(config: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
     sides = " x ".join(str(side) for side in volume["patch"])
     spacing = volume["spacing_mm"]
     window = volume["window"]
-    source = SOURCES.get(Path(str(training.get("sheet", ""))).stem, UNKNOWN)
     return "\n".join(
         [
             *card_opening(config),
@@ -62,7 +51,7 @@ def card_markdown(config: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
             "",
             "## What it was trained on",
             "",
-            f"{source}.",
+            f"{_source(training)}.",
             _how(training),
             "",
             "## How well it does",
@@ -77,6 +66,21 @@ def card_markdown(config: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
             "",
         ]
     )
+
+
+def _source(training: Mapping[str, Any]) -> str:
+    """Return what it was trained on, as far as that is told.
+
+    Bundles of the package tell their ``source``; a run knows its folder's name alone.
+    """
+    if training.get("source"):
+        return str(training["source"])
+    data = training.get("data")
+    if not data:
+        return "Volumes of whoever trained it; ask them"
+    number = data["volumes"]
+    counted = f"{number} volume{'' if number == 1 else 's'}"
+    return f"{counted} of the folder {data['folder']}, of whoever trained it; ask them"
 
 
 def _how(training: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from napari_medvlseg.core.class_texts import TEXT_FORMATS, has_concepts
@@ -10,13 +11,16 @@ from napari_medvlseg.core.models.bipvlseg.config import (
     NO_TEXT,
     SELF_ATTENTIONS,  # noqa: F401 - likewise
     STAGES,
-    VISION_MODELS,  # noqa: F401 - likewise
+    VISION_MODELS,
+    WIDTHS,
     BiPVLConfig,
 )
 from napari_medvlseg.core.training.volumes.config import (
+    LEAST,
     VolumeTrainConfig,
     check_choice,
     check_length,
+    check_ranges,
 )
 
 TEXT_TRAININGS = ("all", "norms", "none")
@@ -55,11 +59,14 @@ class BiPVLTrainConfig(VolumeTrainConfig):
     """One of `TEXT_FORMATS` (table 2)."""
     regions: str = ""
     """For classes that overlap, the labels of each: 2+3,1+2+3,2 for MSD-Brain."""
+    labels: tuple[int, ...] = ()
+    """Of the classes in their order, where they are not 1, 2 and so on: as MM-WHS has
+    them for the presets -whs-ct and -whs-mr."""
     vision: str = "swin-unetr-v2"
     """One of `VISION_MODELS`."""
-    widths: tuple[int, ...] = (48,)
+    widths: tuple[int, ...] = ()
     """Channels of the vision model: one number for Swin UNETR, two for UNETR, five for
-    a U-Net, six for UNet++."""
+    a U-Net, six for UNet++; without any its usual ones."""
     strides: tuple[int, ...] = (2,) * 12
     """Of the U-Net's four stages, three numbers each."""
     text: str = "clinicalbert"
@@ -94,17 +101,45 @@ class BiPVLTrainConfig(VolumeTrainConfig):
 
     def __post_init__(self) -> None:
         VolumeTrainConfig.__post_init__(self)
+        check_choice("vision", self.vision, VISION_MODELS)
         check_choice("text_format", self.text_format, TEXT_FORMATS)
         check_choice("text_training", self.text_training, TEXT_TRAININGS)
         check_choice("attention", self.attention, ATTENTIONS)
         check_length("strides", self.strides, 3 * STAGES)
+        check_ranges(self, _RANGES)
+        self._check_labels()
         self.network(1, 1)  # refuses what it cannot build
+
+    def _check_labels(self) -> None:
+        """Refuse what are no labels of classes."""
+        values = self.labels
+        if self.regions and values:
+            msg = (
+                "labels must be left out with regions, which name the labels of each "
+                f"class, got {values}"
+            )
+            raise ValueError(msg)
+        if min(values, default=1) < 1 or len(set(values)) < len(values):
+            msg = f"labels must be whole numbers above 0 that differ, got {values}"
+            raise ValueError(msg)
+        parts = [part.split("+") for part in self.regions.split(",") if self.regions]
+        numbers = [text.strip() for part in parts for text in part]
+        if not all(text.isdecimal() and int(text) > 0 for text in numbers):
+            msg = (
+                "regions must be the labels of each class, with + within and commas "
+                f"between, as in 2+3,1+2+3,2; got {self.regions!r}"
+            )
+            raise ValueError(msg)
 
     @property
     def label_regions(self) -> tuple[tuple[int, ...], ...]:
         """Return the labels of each overlapping class; none if they exclude."""
-        parts = self.regions.split(",") if self.regions else []
-        return tuple(tuple(int(x) for x in part.split("+")) for part in parts)
+        return regions_of(self.regions)
+
+    @property
+    def label_values(self) -> tuple[int, ...]:
+        """Return what files call the labels 1, 2 and so on; none if the same."""
+        return self.labels
 
     def network(self, classes: int, channels: int) -> BiPVLConfig:
         """Return the network for so many classes and channels of the image."""
@@ -116,7 +151,7 @@ class BiPVLTrainConfig(VolumeTrainConfig):
             overlapping=bool(self.regions),
             vision=self.vision,
             patch=(one, two, three),
-            widths=self.widths,
+            widths=self.widths or WIDTHS[self.vision],
             strides=tuple((steps[n], steps[n + 1], steps[n + 2]) for n in (0, 3, 6, 9)),
             text=self.text,
             fused_stages=() if self.text == NO_TEXT else self.fused_stages,
@@ -139,6 +174,29 @@ class BiPVLTrainConfig(VolumeTrainConfig):
         )
 
 
+def regions_of(told: str) -> tuple[tuple[int, ...], ...]:
+    """Return the labels of each class.
+
+    >>> regions_of("2+3,1+2+3,2")
+    ((2, 3), (1, 2, 3), (2,))
+    """
+    parts = told.split(",") if told else []
+    return tuple(tuple(int(label) for label in part.split("+")) for part in parts)
+
+
+MM_WHS_LABELS = (500, 600, 420, 550, 205, 820, 850)
+"""Of left and right ventricle, left and right atrium, myocardium, ascending aorta and
+pulmonary artery: the order of our sheets."""
+_RANGES = {
+    "strides": (1, math.inf),
+    "key_side": (1, math.inf),
+    "heads": (1, math.inf),
+    "dropout": (0, 0.99),
+    "global_weight": (0, math.inf),
+    "local_weight": (0, math.inf),
+    "temperature": (LEAST, math.inf),
+    "negatives": (1, math.inf),
+}
 _PAPER = BiPVLTrainConfig()
 _MR = replace(_PAPER, window=(0.0,))
 _SMALL = replace(
@@ -158,8 +216,10 @@ _SMALL = replace(
 )
 PRESETS_3D = {
     "bipvlseg": _PAPER,
-    "bipvlseg-whs-ct": replace(_PAPER, sheet="mm-whs-ct", window=(0.0, 400.0)),
-    "bipvlseg-whs-mr": replace(_MR, sheet="mm-whs-mr"),
+    "bipvlseg-whs-ct": replace(
+        _PAPER, sheet="mm-whs-ct", labels=MM_WHS_LABELS, window=(0.0, 400.0)
+    ),
+    "bipvlseg-whs-mr": replace(_MR, sheet="mm-whs-mr", labels=MM_WHS_LABELS),
     "bipvlseg-brain": replace(
         _MR, sheet="msd-brain-mr", regions="2+3,1+2+3,2", spacing_mm=(1.0, 1.0, 1.0)
     ),

@@ -31,11 +31,13 @@ from monai.transforms.spatial.dictionary import (
 
 from napari_medvlseg.core.errors import DatasetError
 from napari_medvlseg.core.io.channels import read_channels
-from napari_medvlseg.core.io.read import read
+from napari_medvlseg.core.io.labels import read_labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
+    import numpy.typing as npt
     from torch import Tensor
 
     from napari_medvlseg.core.training.volumes.config import VolumeTrainConfig
@@ -52,48 +54,85 @@ class Volume(NamedTuple):
     image: Tensor
     """(channels, I, J, K) float16"""
     label: Tensor
-    """(1, I, J, K) uint8"""
+    """(1, I, J, K) uint8, or int32 where a label is above 255"""
 
 
 def prepare(case: VolumeCase, config: VolumeTrainConfig) -> Volume:
     """Read a case and bring it to the orientation, spacing and range of a run.
 
+    Where the image's spacing is unknown its voxels are taken as they are, as a
+    finished model takes them.
+
     Raises
     ------
     DatasetError
-        If image and label are on different grids.
+        If an image is no grey volume, or its label on another grid or without a class.
     GeometryError
         If the channels are.
     """
-    image, label = read_channels(case.images), read(case.label)
-    shapes = {image.voxels.shape, label.voxels.shape}
-    if len(shapes) != 1 or label.voxels.ndim != AXES:
-        msg = (
-            f"{case.label}: expected a volume and its labels on one grid, got shapes "
-            f"{sorted(shapes)}"
-        )
+    image = read_channels(case.images)
+    if image.ndim != AXES or image.rgb:
+        got = "colours" if image.rgb else f"shape {image.spatial_shape}"
+        msg = f"{case.images[0]}: expected a grey volume, got {got}"
         raise DatasetError(msg)
+    label = numbered(read_labels(case.label, image), config.label_values, case.label)
     channels = (image.voxels, *image.channels)
     voxels = np.stack([channel.astype(np.float32) for channel in channels])
     affine = torch.from_numpy(np.asarray(image.affine, np.float64))
     sample = {
         "image": MetaTensor(torch.from_numpy(voxels), affine=affine),
         "label": MetaTensor(
-            torch.from_numpy(label.voxels.astype(np.float32))[None], affine=affine
+            torch.from_numpy(label.astype(np.float32))[None], affine=affine
         ),
     }
-    done: Any = _preparation(config)(sample)
+    done: Any = _preparation(config, knows_spacing=image.units == "mm")(sample)
+    fits = label.max() <= np.iinfo(np.uint8).max
     return Volume(
         case.name,
         done["image"].as_tensor().half(),
-        done["label"].as_tensor().round().byte(),
+        done["label"].as_tensor().round().to(torch.uint8 if fits else torch.int32),
     )
 
 
-def _preparation(config: VolumeTrainConfig) -> Compose:
+def numbered(
+    labels: npt.NDArray[Any], values: Sequence[int], path: Path
+) -> npt.NDArray[Any]:
+    """Return labels as 1, 2 and so on, in the order of their values.
+
+    Parameters
+    ----------
+    labels : (I, J, K) integers
+    values : sequence of int
+        Those of the classes in a file, as MM-WHS's 500, 600, 420; without any the
+        labels stay as they are.
+    path : Path
+        Of the file, for messages.
+
+    Raises
+    ------
+    DatasetError
+        If there are others, besides 0.
+    """
+    if not values:
+        return labels
+    strange = sorted(set(np.unique(labels).tolist()) - {0, *values})
+    if strange:
+        told = ", ".join(map(str, values))
+        msg = (
+            f"{path}: expected the labels 0, {told}, got {strange[0]}; name those of "
+            "the classes, in their order, with --labels"
+        )
+        raise DatasetError(msg)
+    numbers = np.zeros(labels.shape, np.int64)
+    for number, value in enumerate(values, start=1):
+        numbers[labels == value] = number
+    return numbers
+
+
+def _preparation(config: VolumeTrainConfig, *, knows_spacing: bool) -> Compose:
     """Return what is done once to a volume."""
     steps: list[Any] = [Orientationd(BOTH, axcodes=config.orientation, labels=None)]
-    if any(config.spacing_mm):
+    if any(config.spacing_mm) and knows_spacing:
         modes = ("bilinear", "nearest")
         steps.append(Spacingd(BOTH, pixdim=config.spacing_mm, mode=modes))
     if config.min_max:

@@ -26,9 +26,10 @@ from napari_medvlseg.core.models.bipvlseg.config import BiPVLConfig
 from napari_medvlseg.core.models.build_volumes import TOKENIZER_FILES
 from napari_medvlseg.core.palette import class_colors
 from napari_medvlseg.core.training.bipvlseg.card import card_markdown, modality_of
+from napari_medvlseg.core.training.bipvlseg.config import regions_of
 from napari_medvlseg.core.training.bipvlseg.start import NETWORK, WEIGHTS
 from napari_medvlseg.core.training.bundling import INTENDED_USE, half
-from napari_medvlseg.core.volume_spec import SIDES, VolumeSpec
+from napari_medvlseg.core.volume_spec import SIDES, VolumeSpec, world_letters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,8 +89,7 @@ def export_volume_bundle(
         "parameters": sum(x.numel() for x in state.values()),
         "network": {"architecture": "bipvlseg", "config": network.to_dict()},
         "text_encoder": text_encoder_facts(text),
-        # where the run began, without the path of whoever trained it
-        "training": {**settings, "start": Path(str(settings.get("start", ""))).name},
+        "training": _training(settings, told),
     }
     write_bundle(
         folder,
@@ -99,6 +99,12 @@ def export_volume_bundle(
         figures=measured,
         more=_tokenizer(text),
     )
+
+
+def _training(settings: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how it was trained, without the paths of whoever did it."""
+    names = {key: Path(str(settings.get(key, ""))).name for key in ("start", "sheet")}
+    return {**settings, **names, "data": told.get("data", {})}
 
 
 def _spec(run: Path, network: BiPVLConfig, settings: Mapping[str, Any]) -> VolumeSpec:
@@ -112,7 +118,7 @@ def _spec(run: Path, network: BiPVLConfig, settings: Mapping[str, Any]) -> Volum
         patch=network.patch,
         overlap=OVERLAP,
         channels=network.channels,
-        regions=_regions(str(settings.get("regions", ""))),
+        regions=_labels(settings),
         **preparation(settings),
     )
 
@@ -141,13 +147,16 @@ def preparation(told: Mapping[str, Any]) -> dict[str, Any]:
         "resized": resized,
         "min_max": min_max,
         "flips": str(told.get("flipped_draws", "")),
+        "learnt_flips": world_letters(told["flip_axes"], orientation)
+        if "flip_axes" in told
+        else None,
     }
 
 
-def _regions(told: str) -> tuple[tuple[int, ...], ...]:
-    """Return the labels of each class, from ``2+3,1+2+3,2``."""
-    parts = told.split(",") if told else []
-    return tuple(tuple(int(label) for label in part.split("+")) for part in parts)
+def _labels(settings: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
+    """Return the labels of each class, where they are not 1, 2 and so on."""
+    values = tuple((int(value),) for value in settings.get("labels", ()))
+    return values or regions_of(str(settings.get("regions", "")))
 
 
 def first_words(model_id: str, spec: VolumeSpec) -> dict[str, Any]:

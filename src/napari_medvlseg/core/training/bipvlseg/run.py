@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from napari_medvlseg.core.class_texts import texts_digest
 from napari_medvlseg.core.errors import DatasetError
 from napari_medvlseg.core.io.class_sheet import find_sheet, write_class_sheet
 from napari_medvlseg.core.models.bipvlseg.config import NO_TEXT
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from napari_medvlseg.core.training.bipvlseg.config import BiPVLTrainConfig
     from napari_medvlseg.core.training.bipvlseg.processes import Processes
-    from napari_medvlseg.core.training.loop import Record
+    from napari_medvlseg.core.training.loop import Record, Settings
 
 
 def train_volume_steps(
@@ -84,17 +85,23 @@ class _Run(VolumeRun):
         self.sheet = find_sheet(
             config.sheet, ambiguous=config.text_format == "ambiguous"
         )
+        _check_count(config, len(self.sheet.classes))
         super().__init__(data, output, config, processes)
+
+    def all_settings(self) -> Settings:
+        """Return the settings with a hash of the texts, which a file may change."""
+        config, sheet = self.config, self.sheet
+        return _WithTexts(config, texts_digest(sheet, config.text_format))
 
     def check_labels(self, data: Path, highest: int) -> None:
         """Refuse labels of which the sheet does not tell."""
-        config, classes = self.config, len(self.sheet.classes)
-        known = max((max(region) for region in config.label_regions), default=classes)
-        if highest > known or len(config.label_regions or range(classes)) != classes:
+        regions, classes = self.config.label_regions, len(self.sheet.classes)
+        if highest > max((max(region) for region in regions), default=classes):
             told = ", ".join(f"{n} {name}" for n, name in label_names(data).items())
             msg = (
-                f"{data}: expected the sheet {config.sheet} to tell of each label, got "
-                f"labels up to {highest} and {classes} classes; choose another --sheet"
+                f"{data}: expected the sheet {self.config.sheet} to tell of each "
+                f"label, got labels up to {highest} and {classes} classes; choose "
+                "another --sheet, or name the labels of its classes with --labels"
                 + (f" (dataset.json tells of {told})" if told else "")
             )
             raise DatasetError(msg)
@@ -147,6 +154,7 @@ class _Run(VolumeRun):
                     strict=True,
                 )
             ],
+            "data": self.data,
             "spacing_mm": self.config.spacing_mm,
             "window": self.config.window,
         }
@@ -154,3 +162,25 @@ class _Run(VolumeRun):
         text = json.dumps(told, indent=2, ensure_ascii=False)
         (self.output / NETWORK).write_text(text, encoding="utf-8")
         export_volume_bundle(self.output, bundle_folder(self.output, self.config.sheet))
+
+
+class _WithTexts(NamedTuple):
+    """The settings of a run, and of what texts it is."""
+
+    config: BiPVLTrainConfig
+    digest: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all for a JSON file."""
+        return {**self.config.to_dict(), "texts_sha256": self.digest}
+
+
+def _check_count(config: BiPVLTrainConfig, classes: int) -> None:
+    """Refuse labels of another number than the sheet's classes."""
+    for name, values in (("labels", config.labels), ("regions", config.label_regions)):
+        if values and len(values) != classes:
+            msg = (
+                f"expected --{name} of each of the {classes} classes of the sheet "
+                f"{config.sheet}, got {len(values)}"
+            )
+            raise DatasetError(msg)

@@ -60,7 +60,7 @@ def export_medclip_volume_bundle(
     try:
         network = MedCLIPSegConfig.from_dict(told["config"])
         state = load_file(run / WEIGHTS)
-        spec = _spec(network, told, str(settings.get("picture", "")))
+        spec = _spec(network, {**settings, **told}, str(settings.get("picture", "")))
         text = text_encoder_facts(told["text"])
     except (
         *(OSError, SafetensorError),
@@ -98,6 +98,7 @@ def _spec(
         sheet=ClassSheet(tuple(ClassText(title=each["name"]) for each in prompts)),
         colors=class_colors(len(prompts)),
         exclusive=False,
+        asks=True,
         text_format="names",
         patch=(one, two, three),
         overlap=OVERLAP,

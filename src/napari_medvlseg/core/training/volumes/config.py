@@ -2,8 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from napari_medvlseg.core.config import AXES
+from napari_medvlseg.core.volume_spec import world_letters
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LEAST = 1e-12
+"""Of what must be above 0."""
+RANGES = {
+    "patch": (1, math.inf),
+    "spacing_mm": (0, 1000),
+    "foreground_share": (0, 1),
+    "rotation_degrees": (0, 180),
+    "zoom": (0, 0.9),
+    "intensity_change": (0, 1),
+    "epochs": (1, math.inf),
+    "validate_every": (1, math.inf),
+    "batch_size": (1, math.inf),
+    "learning_rate": (LEAST, 1),
+    "final_learning_rate": (0, 1),
+    "weight_decay": (0, 1),
+    "average_decay": (0, 1 - 1e-6),
+    "seed": (0, 2**63 - 1),
+    "threads": (0, math.inf),
+    "workers": (0, math.inf),
+}
+"""What each number of a training may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +99,49 @@ class VolumeTrainConfig:
         check_length("rotation_degrees", self.rotation_degrees, 3)
         if any(self.spacing_mm):
             check_length("spacing_mm", self.spacing_mm, 3)
-        if any(self.window):
-            check_length("window", self.window, 2)
+        check_ranges(self, RANGES)
+        self._check_window()
+        self._check_axes()
+
+    def _check_window(self) -> None:
+        """Refuse grey values that do not rise."""
+        if not any(self.window):
+            return
+        check_length("window", self.window, 2)
+        low, high = self.window
+        if not -math.inf < low < high < math.inf:
+            msg = f"window must be two values that rise, got {low:g},{high:g}"
+            raise ValueError(msg)
+
+    def _check_axes(self) -> None:
+        """Refuse what are no axes, and views that training never shows."""
+        whole = world_letters(range(len(self.orientation)), self.orientation)
+        if whole != AXES:
+            msg = (
+                "orientation must be one of R and L, of A and P, and of S and I, got "
+                f"{self.orientation!r}"
+            )
+            raise ValueError(msg)
+        if not set(self.flip_axes) <= {0, 1, 2}:
+            msg = f"flip_axes must be among 0, 1 and 2, got {self.flip_axes}"
+            raise ValueError(msg)
+        draws, learnt = self.flipped_draws, self.learnt_flips
+        if not set(draws) <= set(learnt) or len(set(draws)) < len(draws):
+            among = f"among {learnt}, which training flips" if learnt else "empty"
+            msg = (
+                f"flipped_draws must be {among} (flip_axes, orientation), got {draws!r}"
+            )
+            raise ValueError(msg)
+
+    @property
+    def learnt_flips(self) -> str:
+        """Return the axes that training flips as letters of R, A and S."""
+        return world_letters(sorted(set(self.flip_axes)), self.orientation)
+
+    @property
+    def label_values(self) -> tuple[int, ...]:
+        """Return what files call the labels 1, 2 and so on; none if the same."""
+        return ()
 
     @property
     def label_regions(self) -> tuple[tuple[int, ...], ...]:
@@ -95,3 +165,16 @@ def check_length(name: str, value: tuple[float, ...], length: int) -> None:
     if len(value) != length:
         msg = f"{name} must be {length} numbers, got {len(value)}"
         raise ValueError(msg)
+
+
+def check_ranges(config: object, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Refuse numbers, or any of several, outside what their fields may hold."""
+    for name, (low, high) in ranges.items():
+        value = getattr(config, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if not low <= number <= high:
+                limits = f"at least {low:g}"
+                if high < math.inf:
+                    limits = f"between {low:g} and {high:g}"
+                msg = f"{name} must be {limits}, got {number:g}"
+                raise ValueError(msg)

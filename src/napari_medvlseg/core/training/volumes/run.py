@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from napari_medvlseg.core.training.loop import Part, Record
+    from napari_medvlseg.core.training.loop import Part, Record, Settings
     from napari_medvlseg.core.training.volumes.config import VolumeTrainConfig
 
 CLIP_NORM = 5.0
@@ -86,8 +86,14 @@ class VolumeRun(TrainingLoop):
         self.device = processes.device(choose_device(config.device))
         self.rows = processes.rows(config.batch_size)
         self.train, self.validation = _load(data, config)
-        self.check_labels(data, max(int(volume.label.max()) for volume in self.train))
-        super().__init__(output, config)
+        volumes = (*self.train, *self.validation)
+        self.check_labels(data, max(int(volume.label.max()) for volume in volumes))
+        self.data = {
+            "folder": data.resolve().name,
+            "volumes": len(self.train),
+            "validation_volumes": len(self.validation),
+        }
+        super().__init__(output, self.all_settings())
         self.objective: Any = self.build().to(self.device)
         self.parallel = processes.wrapped(
             self.objective, all_used=self.objective.uses_all
@@ -102,6 +108,10 @@ class VolumeRun(TrainingLoop):
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
         )
+
+    def all_settings(self) -> Settings:
+        """Return all that the result of a run depends on."""
+        return self.config
 
     @abstractmethod
     def check_labels(self, data: Path, highest: int) -> None:
