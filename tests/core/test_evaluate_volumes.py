@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from napari_medvlseg.core.volume_sets import VolumeCase
+    from napari_medvlseg.core.types import Image
 
     Mask = npt.NDArray[np.bool_]
 
@@ -194,15 +194,15 @@ def test_volumes_that_are_kept_are_not_made_again(
     first = next(evaluate_volumes(cases, predictor, config, (1,), Store()))
     assert (list(store), store[0][0]) == ([0], first)
     read: list[str] = []
-    original = evaluate_module._read
+    original = evaluate_module.read_labels
 
-    def counted(case: VolumeCase) -> Any:
-        read.append(case.name)
-        return original(case)
+    def counted(path: Path, image: Image) -> Any:
+        read.append(path.name)
+        return original(path, image)
 
-    monkeypatch.setattr(evaluate_module, "_read", counted)
+    monkeypatch.setattr(evaluate_module, "read_labels", counted)
     results = list(evaluate_volumes(cases, predictor, config, (1,), Store()))
-    assert read == [cases[1].name]
+    assert read == [cases[1].label.name]
     assert (results[0], len(results)) == (first, 4)
 
 
