@@ -19,7 +19,7 @@ from tests.volume_models import write_tiny_bundle, write_tiny_run
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_medvlseg.core.volume_sets import VolumeCase
+    from napari_medvlseg.core.types import Image
 
 SHAPE = (14, 12, 10)
 
@@ -166,24 +166,24 @@ def test_everything_that_evaluate_tells_of_volumes_is_written(
 
 
 class Read:
-    """Reads cases, remembers them, and may be interrupted after the first."""
+    """Reads labels, remembers whose, and may be interrupted after the first."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
         self.is_cut_off = True
-        self._read = evaluate_volumes._read
+        self._read = evaluate_volumes.read_labels
 
-    def __call__(self, case: VolumeCase) -> Any:
+    def __call__(self, path: Path, image: Image) -> Any:
         if self.names and self.is_cut_off:
             raise KeyboardInterrupt
-        self.names.append(case.name)
-        return self._read(case)
+        self.names.append(path.name.removesuffix(".nii.gz"))
+        return self._read(path, image)
 
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> Read:
     counted = Read()
-    monkeypatch.setattr(evaluate_volumes, "_read", counted)
+    monkeypatch.setattr(evaluate_volumes, "read_labels", counted)
     return counted
 
 
