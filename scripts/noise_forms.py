@@ -38,7 +38,6 @@ from noise_settings import (
     Trainer,
     draw_logits,
     network,
-    renew,
 )
 from torch import Tensor, nn
 from torch.nn import functional
@@ -191,7 +190,6 @@ class Experiment:
         start = time.process_time()
         model = network(setting.form, self.weights)
         if setting.trained:
-            renew(model, setting.start, seed)
             steps, rate = self.recipe.steps, self.recipe.rate
             trainer = Trainer(model, setting, seed=seed, steps=steps, rate=rate)
             trainer.train(self.training)

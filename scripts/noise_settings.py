@@ -61,6 +61,8 @@ class Setting:
     prior: float = 0.0
     """Weight of the divergence of the values from `PRIOR_DEVIATION`."""
     trained: bool = True
+    renewed: bool = True
+    """Whether the cross-attentions are made anew; else only their deviations are."""
     scale: float = 1.0
     """Of the noise when measured."""
 
@@ -68,9 +70,13 @@ class Setting:
 SETTINGS = {
     "bundled": Setting(label="the bundled weights, not trained here", trained=False),
     "bundled-4": Setting(
-        label="the same, measured with four times the noise", trained=False, scale=4.0
+        label="the same, with four times the noise", trained=False, scale=4.0
+    ),
+    "bundled-10": Setting(
+        label="the same, with ten times the noise", trained=False, scale=10.0
     ),
     "bundled-none": Setting(label="the same, one pass", form="none", trained=False),
+    "raised": Setting(label="the same, at 2 and trained on", start=2.0, renewed=False),
     "none": Setting(label="no noise, one pass", form="none", draws=1),
     "token-0.2": Setting(label="token, start 0.2", form="token"),
     "token": Setting(label="token, start 0.83", form="token", start=PAPER_START),
@@ -204,16 +210,8 @@ def cross_attentions(model: Compact) -> list[ProbabilisticCrossAttention]:
     return [m for m in model.modules() if isinstance(m, ProbabilisticCrossAttention)]
 
 
-def renew(model: Compact, start: float, seed: int) -> None:
-    """Make the cross-attentions anew: the same for every setting but for the start.
-
-    Parameters
-    ----------
-    model : Compact
-    start : float
-        Standard deviation of the values.
-    seed : int
-    """
+def renew(model: Compact, seed: int) -> None:
+    """Make the cross-attentions anew, the same for every setting."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         for attention in cross_attentions(model):
@@ -221,18 +219,19 @@ def renew(model: Compact, start: float, seed: int) -> None:
                 if isinstance(module, (nn.Linear, nn.LayerNorm)):
                     module.reset_parameters()
             nn.init.zeros_(attention.gate)
-            attention.start_at(start)
 
 
 class Trainer:
     """Trains all but the image encoder of a network; its statistics stay.
+
+    The cross-attentions, or only their deviations, are made anew first.
 
     Parameters
     ----------
     model : Compact
     setting : Setting
     seed : int
-        Of the order and the noise.
+        Of the new weights, the order and the noise.
     steps : int
     rate : float
         Peak of the learning rate of the cross-attentions.
@@ -242,6 +241,10 @@ class Trainer:
         self, model: Compact, setting: Setting, *, seed: int, steps: int, rate: float
     ) -> None:
         self.model, self.setting, self.steps = model, setting, steps
+        if setting.renewed:
+            renew(model, seed)
+        for attention in cross_attentions(model):
+            attention.start_at(setting.start)
         self.noise = Noise(setting, seed)
         self.order = torch.Generator().manual_seed(seed)
         self.deviations = Deviations(model)

@@ -19,10 +19,10 @@ from noise_settings import (
     Deviations,
     Noise,
     Setting,
+    Trainer,
     cross_attentions,
     loadings,
     network,
-    renew,
 )
 
 from napari_medvlseg.core.models.compact import Compact
@@ -86,17 +86,26 @@ def test_all_settings_start_alike_but_for_their_deviation() -> None:
     starts = {}
     for start in (0.2, 2.0):
         model = network("shared", weights)
-        renew(model, start, seed=4)
+        Trainer(model, Setting(label="", start=start), seed=4, steps=1, rate=0.1)
         starts[start] = model.state_dict()
-        deviation = torch.nn.functional.softplus(
-            cross_attentions(model)[3].to_value.bias[model.config.dim :]
-        ).sqrt()
+        bias = cross_attentions(model)[3].to_value.bias.detach()
+        deviation = torch.nn.functional.softplus(bias[model.config.dim :]).sqrt()
         torch.testing.assert_close(deviation, torch.full_like(deviation, start))
     other = [name for name, x in starts[0.2].items() if not x.equal(starts[2.0][name])]
     assert len(other) == PLACES
     assert all(name.endswith("to_value.bias") for name in other)
     changed = {n for n, x in weights.items() if not x.equal(starts[0.2][n])}
     assert all("text_to_vision" in n or "vision_to_text" in n for n in changed)
+
+
+def test_raising_the_noise_leaves_all_other_weights() -> None:
+    weights = Compact().state_dict()
+    model = network("shared", weights)
+    Trainer(model, SETTINGS["raised"], seed=4, steps=1, rate=0.1)
+    now = model.state_dict()
+    changed = [name for name, x in weights.items() if not x.equal(now[name])]
+    assert len(changed) == PLACES
+    assert all(name.endswith("to_value.bias") for name in changed)
 
 
 def test_noise_enters_where_a_setting_says() -> None:
