@@ -197,6 +197,30 @@ def test_shared_noise_starts_small() -> None:
     torch.testing.assert_close(deviation, torch.full((DIM,), 0.2))
 
 
+@pytest.mark.parametrize("form", ["token", "shared"])
+def test_the_start_is_the_deviation_of_the_values(form: str) -> None:
+    """A value is mean + start * noise where the context says nothing yet."""
+    module = ProbabilisticCrossAttention(DIM, noise_form=form)
+    query, context, noise = (x.float() for x in _inputs())
+    torch.nn.init.zeros_(module.to_value.weight)
+    module.start_at(1.7)
+    prepared = module.prepare(query, context)
+    given = noise if form == "token" else noise[:, :1]
+    moved = module._values(prepared.mean, prepared.variance, lambda _: given)
+    torch.testing.assert_close(moved - prepared.mean, 1.7 * given.expand_as(moved))
+
+
+def test_the_papers_noise_starts_at_the_root_of_ln_2() -> None:
+    module = ProbabilisticCrossAttention(DIM)
+    other = ProbabilisticCrossAttention(DIM)
+    torch.nn.init.zeros_(module.to_value.bias)
+    other.start_at(math.sqrt(math.log(2)))
+    raw = other.to_value.bias[DIM:].detach()
+    torch.testing.assert_close(
+        raw, module.to_value.bias[DIM:].detach(), atol=1e-6, rtol=0
+    )
+
+
 def test_dropout_sets_values_to_nothing_instead_of_moving_them() -> None:
     """Kept values grow by 1 / (1 - rate); without noise nothing is dropped."""
     module = _attention()

@@ -119,6 +119,28 @@ def test_a_run_can_start_from_a_bundle_fold_it_and_be_without_noise(
     assert not torch.equal(saved["mask_norm.weight"], start["mask_norm.weight"])
 
 
+def test_a_run_starts_with_the_noise_that_is_asked_for(
+    tiny_set: Path, tmp_path: Path
+) -> None:
+    """After one tiny step at a rate of nothing the deviations are still those."""
+    choices = replace(
+        CONFIG, epochs=1, learning_rate=1e-12, noise_deviation=0.5, draws=(2,)
+    )
+    assert len(list(train_steps(tiny_set, tmp_path, choices))) == 2
+    saved = torch.load(tmp_path / CHECKPOINT, weights_only=True)["model"]
+    raw = [x for name, x in saved.items() if name.endswith("to_value.bias")]
+    assert len(raw) == 6
+    for bias in raw:
+        half = bias[len(bias) // 2 :]
+        found = torch.nn.functional.softplus(half).sqrt()
+        torch.testing.assert_close(found, torch.full_like(found, 0.5))
+
+
+def test_a_deviation_below_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="noise_deviation must be 0 or more, got -1"):
+        replace(CONFIG, noise_deviation=-1.0)
+
+
 def test_curves_are_a_table_and_a_picture(finished: Path) -> None:
     with (finished / "curves.csv").open() as file:
         rows = list(csv.DictReader(file))

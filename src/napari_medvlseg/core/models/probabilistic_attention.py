@@ -95,8 +95,19 @@ class ProbabilisticCrossAttention(nn.Module):
         self.norm_value = nn.LayerNorm(dim)
         self.gate = nn.Parameter(torch.zeros(()))
         if noise_form == "shared":
-            raw = math.log(math.expm1(SHARED_DEVIATION**2))  # softplus, undone
-            nn.init.constant_(self.to_value.bias[dim:], raw)
+            self.start_at(SHARED_DEVIATION)
+
+    def start_at(self, deviation: float) -> None:
+        """Set the values' standard deviation of an untrained attention.
+
+        Parameters
+        ----------
+        deviation : float
+            More than 0; the values themselves start with 1.
+        """
+        raw = math.log(math.expm1(deviation**2))  # softplus, undone
+        bias = self.to_value.bias
+        nn.init.constant_(bias[len(bias) // 2 :], raw)
 
     def forward(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -57,6 +58,10 @@ class TrainConfig:
     noise_form: str = "shared"
     """How draws differ: all tokens move together, each by itself (as in MedCLIPSeg), by
     dropout, or not at all."""
+    noise_deviation: float = 0.0
+    """Standard deviation of the values' noise at first, where the values' own is 1; 0
+    is what the form has: 0.2 if shared, else the paper's 0.83. With --start the
+    weights tell."""
     dropout: float = 0.1
     """Of the values, if that is how draws differ."""
     draws: tuple[int, ...] = (0, 0, 0, 0, 2)
@@ -88,6 +93,11 @@ class TrainConfig:
         }
     )
     """Samples an epoch from each set, as a share of its cases; sets absent here: 1."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.noise_deviation < math.inf:
+            msg = f"noise_deviation must be 0 or more, got {self.noise_deviation}"
+            raise ValueError(msg)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields for a JSON file."""

@@ -19,7 +19,10 @@ from napari_medvlseg.core.datasets import find_sets, splits_of
 from napari_medvlseg.core.errors import DatasetError
 from napari_medvlseg.core.models.build import build_network
 from napari_medvlseg.core.models.compact import Compact, CompactConfig
-from napari_medvlseg.core.models.probabilistic_attention import zero_noise
+from napari_medvlseg.core.models.probabilistic_attention import (
+    ProbabilisticCrossAttention,
+    zero_noise,
+)
 from napari_medvlseg.core.predictor import choose_device
 from napari_medvlseg.core.training.depth import leave_out_blocks
 from napari_medvlseg.core.training.fold import depthwise_in_float32, fold_statistics
@@ -110,6 +113,8 @@ class _Run(TrainingLoop):
                 noise_form=config.noise_form, dropout=config.dropout
             )
             model = Compact(network)
+        if config.noise_deviation:
+            _start_noise(model, config.noise_deviation)
         load_imagenet_weights(model.encoder)
         if config.start:
             model.load_state_dict(_weights_of(config.start))
@@ -273,6 +278,13 @@ def _load(data: Path) -> tuple[list[Sample], dict[str, list[Sample]]]:
         msg = f"{data}: expected at least one set with a Train_Folder, found none"
         raise DatasetError(msg)
     return train, validation
+
+
+def _start_noise(model: Compact, deviation: float) -> None:
+    """Set the standard deviation of all values of an untrained network."""
+    for module in model.modules():
+        if isinstance(module, ProbabilisticCrossAttention):
+            module.start_at(deviation)
 
 
 def _optimizer(model: Compact, config: TrainConfig) -> torch.optim.Optimizer:
