@@ -15,7 +15,7 @@ class TrainConfig:
     epochs: int = 50
     """Passes over the (weighted) data."""
     batch_size: int = 16
-    """Images a step."""
+    """Images a step, over all processes."""
     learning_rate: float = 1.2e-3
     """Peak of the one-cycle schedule for the new layers (AdamW)."""
     encoder_rate: float = 0.4
@@ -63,6 +63,8 @@ class TrainConfig:
     """Draws of each picture a step, each for an equal part of the run; where there are
     several, the loss judges their mean probability, so that doubt may pay. 0 is one
     pass without noise."""
+    precision: str = "bfloat16"
+    """Of forward passes: bfloat16 or float32."""
     seed: int = 0
     """Of initial weights, order, augmentation, prompts and noise."""
     threads: int = 0
@@ -88,6 +90,11 @@ class TrainConfig:
         }
     )
     """Samples an epoch from each set, as a share of its cases; sets absent here: 1."""
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("bfloat16", "float32"):
+            msg = f"precision must be bfloat16 or float32, got {self.precision!r}"
+            raise ValueError(msg)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields for a JSON file."""

@@ -24,19 +24,16 @@ from napari_medvlseg.core.training.bipvlseg.objective import (
 )
 from napari_medvlseg.core.training.bipvlseg.start import NETWORK, start_from
 from napari_medvlseg.core.training.bipvlseg.validate import class_dsc
-from napari_medvlseg.core.training.volumes.run import (
-    VolumeRun,
-    run_steps,
-    save_weights,
-)
+from napari_medvlseg.core.training.loop import run_steps
+from napari_medvlseg.core.training.volumes.run import VolumeRun, save_weights
 from napari_medvlseg.core.volume_sets import label_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from napari_medvlseg.core.training.bipvlseg.config import BiPVLTrainConfig
-    from napari_medvlseg.core.training.bipvlseg.processes import Processes
     from napari_medvlseg.core.training.loop import Record
+    from napari_medvlseg.core.training.processes import Processes
 
 
 def train_volume_steps(
@@ -69,7 +66,7 @@ def train_volume_steps(
         is not there.
     """
     yield from run_steps(
-        lambda processes: _Run(data, output, config, processes), config.threads
+        lambda processes: _Run(data, output, config, processes), config
     )
 
 
