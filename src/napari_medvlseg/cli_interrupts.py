@@ -72,7 +72,14 @@ def interrupts(*, process_ends: bool) -> Iterator[Callable[[], None]]:
 
 
 def tell_interrupted(stop: KeyboardInterrupt) -> None:
-    """Print that the program was stopped, and what is left of its work."""
+    """Print that the program was stopped, and what is left of its work.
+
+    Of several processes that train together, only the first one does.
+    """
+    from napari_medvlseg.core.training.launch import is_first
+
+    if not is_first():
+        return
     left = stop if stop.args else "nothing half-written is left"
     print(f"medvlseg: interrupted; {left}", file=sys.stderr)
 

@@ -10,6 +10,7 @@ from napari_medvlseg.cli_options import UsageError, add_flags, config_from
 from napari_medvlseg.cli_terminal import progress, say
 from napari_medvlseg.core.training.bipvlseg.config import PRESETS_3D, BiPVLTrainConfig
 from napari_medvlseg.core.training.config import TrainConfig
+from napari_medvlseg.core.training.launch import is_first
 from napari_medvlseg.core.training.medclipseg.config import (
     BACKBONES,
     MedCLIPSegTrainConfig,
@@ -70,10 +71,14 @@ def add_preset_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run_train(options: argparse.Namespace) -> int:
-    """Train, going on where an earlier run in the same folder stopped."""
+    """Train, going on where an earlier run in the same folder stopped.
+
+    Of several processes that train together, the first one writes and speaks.
+    """
     from napari_medvlseg.core.io.write import check_writable
 
-    check_writable(options.output)
+    if is_first():
+        check_writable(options.output)
     if options.preset == MEDCLIPSEG:
         return _train_medclipseg(options)
     data = _only(options.data, options.preset)
@@ -88,9 +93,10 @@ def run_train(options: argparse.Namespace) -> int:
     from napari_medvlseg.core.training.run import train_steps
 
     _finish(train_steps(data, options.output, config), options.output)
-    bundle = options.output / options.preset
-    export_bundle(options.output, bundle)
-    say(f"bundle written to {bundle}; use it with --model {bundle}")
+    if is_first():
+        bundle = options.output / options.preset
+        export_bundle(options.output, bundle)
+        _say_where(bundle)
     return 0
 
 
@@ -108,8 +114,8 @@ def _train_medclipseg(options: argparse.Namespace) -> int:
 
     records = train_medclipseg_steps(options.data, options.output, config)
     _finish(records, options.output)
-    bundle = export_medclipseg(options.output)
-    say(f"bundle written to {bundle}; use it with --model {bundle}")
+    if is_first():
+        _say_where(export_medclipseg(options.output))
     return 0
 
 
@@ -125,7 +131,8 @@ def _train_on_volumes(options: argparse.Namespace, data: Path) -> int:
     volume_cases(data, "train")  # a wrong folder is told first
 
     _finish(_volume_records(data, options.output, config), options.output)
-    _say_where(options.output, config)
+    if is_first():
+        _say_where(_volume_bundle(options.output, config))
     return 0
 
 
@@ -144,16 +151,21 @@ def _volume_records(
     return train_volume_steps(data, output, config)
 
 
-def _say_where(output: Path, config: BiPVLTrainConfig | MedCLIPVolumeConfig) -> None:
-    """Say what a finished run on volumes has left."""
+def _volume_bundle(
+    output: Path, config: BiPVLTrainConfig | MedCLIPVolumeConfig
+) -> Path:
+    """Return the bundle that a finished run on volumes has left."""
     if isinstance(config, BiPVLTrainConfig):
         from napari_medvlseg.core.training.bipvlseg.export import bundle_folder
 
-        bundle = bundle_folder(output, config.sheet)
-    else:
-        from napari_medvlseg.core.training.medclipseg3d.export import BUNDLE
+        return bundle_folder(output, config.sheet)
+    from napari_medvlseg.core.training.medclipseg3d.export import BUNDLE
 
-        bundle = output / BUNDLE
+    return output / BUNDLE
+
+
+def _say_where(bundle: Path) -> None:
+    """Say what a finished run has left."""
     say(f"bundle written to {bundle}; use it with --model {bundle}")
 
 
@@ -175,7 +187,8 @@ def _finish(records: Iterator[Record], output: Path) -> None:
     try:
         _tell(records)
     finally:
-        remove_partial(output)
+        if is_first():
+            remove_partial(output)
 
 
 def _fields(config: type[object]) -> frozenset[str]:
@@ -185,6 +198,10 @@ def _fields(config: type[object]) -> frozenset[str]:
 
 def _tell(records: Iterator[Record]) -> None:
     """Show each step, and print what a validation found."""
+    if not is_first():
+        for _ in records:
+            pass
+        return
     with progress("reading", None) as move:
         for record in records:
             label = f"epoch {record['epoch'] + 1}, loss {record['loss']:.3f}"

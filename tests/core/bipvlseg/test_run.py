@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +21,13 @@ from napari_medvlseg.core.io.class_sheet import find_sheet, write_class_sheet
 from napari_medvlseg.core.models.bipvlseg.config import BiPVLConfig
 from napari_medvlseg.core.models.bipvlseg.network import BiPVLSeg
 from napari_medvlseg.core.training.bipvlseg.objective import load_text_encoder
-from napari_medvlseg.core.training.bipvlseg.processes import Processes
 from napari_medvlseg.core.training.bipvlseg.run import train_volume_steps
 from napari_medvlseg.core.training.bipvlseg.start import start_from
 from napari_medvlseg.core.training.checkpoint import CHECKPOINT
+from napari_medvlseg.core.training.processes import Processes
 from napari_medvlseg.core.training.volumes.run import cosine_rate
 from tests.core.bipvlseg.conftest import TINY
+from tests.processes import distance, in_processes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -228,40 +226,19 @@ def test_a_batch_is_shared_out_evenly_or_refused() -> None:
 def test_two_processes_are_one_with_the_double_batch(
     tiny_volumes: Path, finished: Path, tmp_path: Path
 ) -> None:
+    """Losses, weights and what is written."""
     code = f"""
-import sys
-from pathlib import Path
 from tests.core.bipvlseg.conftest import TINY
 from napari_medvlseg.core.training.bipvlseg.run import train_volume_steps
-data, output = Path({str(tiny_volumes)!r}), Path({str(tmp_path)!r})
-for record in train_volume_steps(data, output, TINY):
-    print(record["loss"])
+tell(train_volume_steps(Path({str(tiny_volumes)!r}), Path({str(tmp_path)!r}), TINY))
 """
-    shared = {
-        **os.environ,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": "29517",
-        "WORLD_SIZE": "2",
-        "TORCHELASTIC_RUN_ID": "test",
-        "GLOO_SOCKET_IFNAME": "lo",
-        "PYTHONPATH": os.pathsep.join(["src", "."]),
-        "OMP_NUM_THREADS": "1",
-    }
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-c", code],
-            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    said = [process.communicate(timeout=300)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
     alone = torch.load(finished / CHECKPOINT, weights_only=True)["log"]
-    for text in said:
-        losses = [float(line) for line in text.split()]
+    for losses in in_processes(code):
         assert losses == pytest.approx([row["loss"] for row in alone], abs=1e-4)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        path.name for path in finished.iterdir()
+    }
+    assert distance(_weights(finished), _weights(tmp_path)) < 1e-3
 
 
 def test_the_command_trains_on_volumes(

@@ -37,6 +37,7 @@ from napari_medvlseg.core.training.noise import SampleNoise
 from napari_medvlseg.core.volume_predictor import VolumePredictor
 from napari_medvlseg.core.volume_sets import volume_cases
 from napari_medvlseg.core.volume_spec import world_letters
+from tests.processes import distance, in_processes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +72,7 @@ WHOLE = replace(
     flipped_draws="",
 )
 """As M3D-CLIP sees a volume."""
+TOGETHER = replace(TINY, epochs=1, contrastive_weight=1.0, learning_rate=1e-3)
 STEPS, EPOCH = 20, 4
 
 
@@ -322,6 +324,33 @@ def test_the_command_trains(
     assert "--vision means nothing to --preset medclipseg-3d" in capsys.readouterr().err
     assert main([*train, "--cell", "5,5,5"]) == 2
     assert "an image of whole patches" in capsys.readouterr().err
+
+
+@pytest.mark.loopback
+def test_two_processes_are_one_with_the_double_batch(
+    blobs: Path, tmp_path: Path
+) -> None:
+    """A volume each: the contrastive loss, which is 0 of one, sees both."""
+    config = replace(TOGETHER, contrastive_weight=0.0)
+    without = next(train_medclip_volume_steps(blobs, tmp_path / "zero", config))
+    records = train_medclip_volume_steps(blobs, tmp_path / "one", TOGETHER)
+    expected = [record["loss"] for record in records]
+    assert len(expected) == EPOCH
+    assert expected[0] - without["loss"] > 0.5
+    code = f"""
+from tests.core.medclipseg3d.test_run import TOGETHER
+from napari_medvlseg.core.training.medclipseg3d.run import train_medclip_volume_steps
+data, output = Path({str(blobs)!r}), Path({str(tmp_path / "two")!r})
+tell(train_medclip_volume_steps(data, output, TOGETHER))
+"""
+    for losses in in_processes(code):
+        assert losses == pytest.approx(expected, abs=1e-4)
+    first, second = (
+        dict(load_file(tmp_path / run / "model.safetensors")) for run in ("one", "two")
+    )
+    assert distance(first, second) < 1e-3
+    files = [{p.name for p in (tmp_path / run).iterdir()} for run in ("one", "two")]
+    assert files[0] == files[1]
 
 
 def test_the_full_size_is_m3d_clips() -> None:

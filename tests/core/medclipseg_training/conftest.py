@@ -37,15 +37,20 @@ def tiny(**choices: Any) -> MedCLIPSegTrainConfig:
     return replace(thin, **choices)
 
 
+def make_thin(patch: pytest.MonkeyPatch) -> None:
+    """Make the towers thin."""
+    patch.setitem(tower_shapes.SHAPES, "clip", (VISION, TEXT))
+    bert = replace(TEXT, vocabulary=30522)
+    patch.setitem(tower_shapes.SHAPES, "biomedclip", (VISION, bert))
+    patch.setitem(tower_shapes.SHAPES, "unimedclip", (VISION, bert))
+    patch.setitem(tower_shapes.SHAPES, "small", (SMALL_VISION, SMALL_TEXT))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def tiny_shapes() -> Iterator[None]:
-    """Make the towers thin."""
+    """Make the towers thin for the tests of a module."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(tower_shapes.SHAPES, "clip", (VISION, TEXT))
-        bert = replace(TEXT, vocabulary=30522)
-        patch.setitem(tower_shapes.SHAPES, "biomedclip", (VISION, bert))
-        patch.setitem(tower_shapes.SHAPES, "unimedclip", (VISION, bert))
-        patch.setitem(tower_shapes.SHAPES, "small", (SMALL_VISION, SMALL_TEXT))
+        make_thin(patch)
         yield
 
 

@@ -80,8 +80,8 @@ def _square() -> Example:
 
 def test_half_the_pictures_are_turned_a_little() -> None:
     examples = [_square()] * 60
-    batch = make_batch(examples, "rotation", 3, CPU)
-    again = make_batch(examples, "rotation", 3, CPU)
+    batch = make_batch(examples, "rotation", range(60), CPU)
+    again = make_batch(examples, "rotation", range(60), CPU)
     torch.testing.assert_close(batch.images, again.images, rtol=0, atol=0)
     assert batch.prompts == [examples[0].prompt] * 60
     still = batch.masks.flatten(1).eq(examples[0].mask.flatten()).all(dim=1)
@@ -95,16 +95,16 @@ def test_half_the_pictures_are_turned_a_little() -> None:
 
 
 def test_full_augmentation_keeps_words_and_masks_together() -> None:
-    batch = make_batch([_square()] * 40, "full", 5, CPU)
+    batch = make_batch([_square()] * 40, "full", range(40), CPU)
     assert {"left", "right"} == {prompt.split()[3] for prompt in batch.prompts}
     for mask, prompt in zip(batch.masks, batch.prompts, strict=True):
         middle = float(mask[0].nonzero()[:, 1].float().mean())
         assert (middle < 16) == ("left" in prompt)
-    sided = make_batch([_square()._replace(sided=True)] * 10, "full", 5, CPU)
+    sided = make_batch([_square()._replace(sided=True)] * 10, "full", range(10), CPU)
     assert set(sided.prompts) == {"polyp in the left of the image"}
 
 
 def test_without_augmentation_pictures_are_as_they_are() -> None:
-    batch = make_batch([_square()], "none", 0, CPU)
+    batch = make_batch([_square()], "none", [0], CPU)
     expected = _square().picture.float() / 127.5 - 1
     torch.testing.assert_close(batch.images[0], expected)

@@ -17,6 +17,7 @@ from napari_medvlseg.core.training.medclipseg.run import (
     learning_rate,
     train_medclipseg_steps,
 )
+from napari_medvlseg.core.training.processes import ALONE
 from tests.core.medclipseg_training.conftest import tiny
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def _one_step(data: Path, output: Path, **choices: Any) -> tuple[float, module._Run]:
-    run = module._Run([data], output, tiny(**choices))
+    run = module._Run([data], output, tiny(**choices), ALONE)
     return run.one_step(0), run
 
 
@@ -80,7 +81,7 @@ def test_towers_learn_where_they_are_to(
     squares: Path, tmp_path: Path, *, trains: bool | None
 ) -> None:
     """From random weights they do by default."""
-    run = module._Run([squares], tmp_path, tiny(train_encoders=trains))
+    run = module._Run([squares], tmp_path, tiny(train_encoders=trains), ALONE)
     before = {name: value.clone() for name, value in run.network.state_dict().items()}
     run.one_step(0)
     moved = {
@@ -109,7 +110,7 @@ def test_bfloat16_gives_nearly_the_same_loss(squares: Path, tmp_path: Path) -> N
 def test_a_frozen_text_tower_drops_nothing_but_in_the_authors_code(
     squares: Path, tmp_path: Path
 ) -> None:
-    run = module._Run([squares], tmp_path, tiny(train_encoders=False))
+    run = module._Run([squares], tmp_path, tiny(train_encoders=False), ALONE)
     module._train_mode(run.network)
     assert not run.network.text_model.training
     run.network.config = replace(run.network.config, compatible=True)

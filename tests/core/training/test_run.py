@@ -17,7 +17,7 @@ from napari_medvlseg.core.bundle import model_card
 from napari_medvlseg.core.errors import CheckpointError, DatasetError, DeviceError
 from napari_medvlseg.core.models.build import build_network
 from napari_medvlseg.core.models.compact import Compact, CompactOutput, Pyramid
-from napari_medvlseg.core.training import run
+from napari_medvlseg.core.models.probabilistic_attention import zero_noise
 from napari_medvlseg.core.training.checkpoint import CHECKPOINT
 from napari_medvlseg.core.training.config import TrainConfig
 from napari_medvlseg.core.training.export import Blend, export_bundle
@@ -103,12 +103,18 @@ def test_a_run_can_start_from_a_bundle_fold_it_and_be_without_noise(
     tiny_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing asks for noise, and what is saved fits the network it started from."""
-    noise: list[tuple[int, ...]] = []
-    monkeypatch.setattr(run, "_normal", lambda _, shape: noise.append(shape))
+    noise: list[Any] = []
+    original = Compact.draw
+
+    def draw(self: Compact, *given: Any) -> CompactOutput:
+        noise.append(given[-1])
+        return original(self, *given)
+
+    monkeypatch.setattr(Compact, "draw", draw)
     choices = replace(CONFIG, start="compact", fold=True, draws=(0,), epochs=1)
     records = list(train_steps(tiny_set, tmp_path, choices))
     assert len(records) == 2
-    assert not noise
+    assert {*noise} == {zero_noise}
     start = build_network(model_card("compact")).state_dict()
     saved = torch.load(tmp_path / CHECKPOINT, weights_only=True)["model"]
     assert saved.keys() == start.keys()

@@ -14,6 +14,8 @@ from napari_medvlseg.core.captions import exchange_sides
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_medvlseg.core.training.noise import SampleNoise
+
 MAX_TURN = math.radians(15)
 MAX_SHIFT = 0.06
 SCALES = (0.75, 1.35)
@@ -63,7 +65,7 @@ def appearance_reach(dataset: str) -> float:
 
 def draw_transforms(
     poses: Sequence[Pose],
-    generator: torch.Generator,
+    noise: SampleNoise,
     aspects: Sequence[float] = (),
     zooms: Sequence[float] = (),
 ) -> Tensor:
@@ -72,7 +74,8 @@ def draw_transforms(
     Parameters
     ----------
     poses : B poses
-    generator : torch.Generator
+    noise : SampleNoise
+        On the CPU.
     aspects : B floats, optional
         Largest logarithm of the stretch of each picture; 0 by default.
     zooms : B floats, optional
@@ -84,14 +87,15 @@ def draw_transforms(
         From places in the result to places in the source, as `affine_grid` wants it.
     """
     count = len(poses)
-    angle = (torch.rand(count, generator=generator) * 2 - 1) * MAX_TURN
+    drawn = noise.uniform((count, 5))
+    angle = (drawn[:, 0] * 2 - 1) * MAX_TURN
     low, high = SCALES
-    zoom = low + (high - low) * torch.rand(count, generator=generator)
+    zoom = low + (high - low) * drawn[:, 1]
     zoom = zoom * torch.tensor(zooms or [1.0] * count)
-    shift = (torch.rand(count, 2, generator=generator) * 2 - 1) * 2 * MAX_SHIFT
+    shift = (drawn[:, 2:4] * 2 - 1) * 2 * MAX_SHIFT
     flip_x = torch.tensor([-1.0 if pose.mirrored else 1.0 for pose in poses])
     flip_y = torch.tensor([-1.0 if pose.upended else 1.0 for pose in poses])
-    stretch = (torch.rand(count, generator=generator) * 2 - 1) / 2
+    stretch = drawn[:, 4] - 0.5
     stretch = (stretch * torch.tensor(aspects or [0.0] * count)).exp()
     cos, sin = angle.cos() / zoom, angle.sin() / zoom
     x, y = flip_x / stretch, flip_y * stretch
@@ -131,7 +135,7 @@ def warp(
 
 
 def shift_appearance(
-    images: Tensor, generator: torch.Generator, reach: Sequence[float] = ()
+    images: Tensor, noise: SampleNoise, reach: Sequence[float] = ()
 ) -> Tensor:
     """Change gain, gamma, colour, sharpness, resolution, speckle and noise of a batch.
 
@@ -139,7 +143,7 @@ def shift_appearance(
     ----------
     images : (B, 3, H, W)
         In [-1, 1].
-    generator : torch.Generator
+    noise : SampleNoise
         On the device of the pictures.
     reach : B floats, optional
         How far, for each picture; 1 by default.
@@ -147,12 +151,8 @@ def shift_appearance(
     count, device = images.shape[0], images.device
     far = torch.tensor(reach or [1.0] * count, device=device)[:, None, None, None]
 
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator, device=device)
-
     def uniform(low: float, high: float, channels: int = 1) -> Tensor:
-        draw = torch.rand(count, channels, 1, 1, generator=generator, device=device)
-        return low + (high - low) * draw
+        return low + (high - low) * noise.uniform((count, channels, 1, 1))
 
     unit = ((images + 1) / 2).clamp(0, 1)
 
@@ -162,7 +162,7 @@ def shift_appearance(
     unit = unit ** uniform(0.65, 1.5) ** far
     balance = 1 + sometimes(0.7) * (uniform(0.9, 1.1, 3) - 1)
     unit = unit * uniform(0.75, 1.25) ** far * balance + uniform(-0.08, 0.08)
-    nodes = normal(count, 1, GAIN_GRID, GAIN_GRID)
+    nodes = noise((count, 1, GAIN_GRID, GAIN_GRID))
     field = functional.interpolate(nodes, unit.shape[-2:], mode="bicubic")
     unit = unit * (sometimes(0.5) * 0.2 * far * field).exp()
     blurred = functional.avg_pool2d(
@@ -173,8 +173,8 @@ def shift_appearance(
     coarse = functional.avg_pool2d(unit, 2)
     coarse = functional.interpolate(coarse, unit.shape[-2:], mode="bilinear")
     unit = torch.lerp(unit, coarse, sometimes(0.2))
-    grains = normal(count, 1, *coarse.shape[-2:])
+    grains = noise((count, 1, *coarse.shape[-2:]))
     unit = unit * (1 + sometimes(0.3) * uniform(0.0, 0.15) * far * grains)
     strength = uniform(0.0, 0.03)
-    unit = unit + strength * normal(*unit.shape)
+    unit = unit + strength * noise(tuple(unit.shape))
     return unit.clamp(0, 1) * 2 - 1

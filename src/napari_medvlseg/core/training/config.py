@@ -16,7 +16,7 @@ class TrainConfig:
     epochs: int = 50
     """Passes over the (weighted) data."""
     batch_size: int = 16
-    """Images a step."""
+    """Images a step, over all processes."""
     learning_rate: float = 1.2e-3
     """Peak of the one-cycle schedule for the new layers (AdamW)."""
     encoder_rate: float = 0.4
@@ -68,6 +68,8 @@ class TrainConfig:
     """Draws of each picture a step, each for an equal part of the run; where there are
     several, the loss judges their mean probability, so that doubt may pay. 0 is one
     pass without noise."""
+    precision: str = "bfloat16"
+    """Of forward passes: bfloat16 or float32."""
     seed: int = 0
     """Of initial weights, order, augmentation, prompts and noise."""
     threads: int = 0
@@ -97,6 +99,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.noise_deviation < math.inf:
             msg = f"noise_deviation must be 0 or more, got {self.noise_deviation}"
+            raise ValueError(msg)
+        if self.precision not in ("bfloat16", "float32"):
+            msg = f"precision must be bfloat16 or float32, got {self.precision!r}"
             raise ValueError(msg)
 
     def to_dict(self) -> dict[str, Any]:

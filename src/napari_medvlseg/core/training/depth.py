@@ -4,31 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_medvlseg.core.training.noise import SampleNoise
+
 
 class LeftOut(nn.Module):
     """Leave what a residual block adds out, for each picture by a chance.
 
-    Its draws come from `generator`, which the run sets before each step.
+    Its draws come from `noise`, which the run sets before each step.
     """
 
     def __init__(self, chance: float) -> None:
         super().__init__()
         self.chance = chance
-        self.generator: torch.Generator | None = None
+        self.noise: SampleNoise | None = None
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, D, H, W) to the same shape."""
-        if not self.training:
+        if not self.training or self.noise is None:
             return pixels
-        drawn = torch.rand(
-            (len(pixels), 1, 1, 1), generator=self.generator, device=pixels.device
-        )
+        drawn = self.noise.uniform((len(pixels), 1, 1, 1))
         kept = (drawn >= self.chance).to(pixels.dtype)
         return pixels * kept / (1 - self.chance)
 

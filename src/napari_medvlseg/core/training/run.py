@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,15 +22,16 @@ from napari_medvlseg.core.models.probabilistic_attention import (
     ProbabilisticCrossAttention,
     zero_noise,
 )
-from napari_medvlseg.core.predictor import choose_device
+from napari_medvlseg.core.training.batch_norm import share_statistics
 from napari_medvlseg.core.training.depth import leave_out_blocks
 from napari_medvlseg.core.training.fold import depthwise_in_float32, fold_statistics
-from napari_medvlseg.core.training.loop import TrainingLoop
+from napari_medvlseg.core.training.loop import TrainingLoop, run_steps
 from napari_medvlseg.core.training.losses import (
     mixture_logits,
     segmentation_loss,
     soft_contrastive_loss,
 )
+from napari_medvlseg.core.training.noise import SampleNoise
 from napari_medvlseg.core.training.plans import Plans, part_of_run, step_seed
 from napari_medvlseg.core.training.samples import (
     Sample,
@@ -42,12 +42,13 @@ from napari_medvlseg.core.training.samples import (
 from napari_medvlseg.core.training.validate import validation_dsc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from napari_medvlseg.core.training.config import TrainConfig
     from napari_medvlseg.core.training.loop import Part, Record
-    from napari_medvlseg.core.training.samples import Batch, Plan
+    from napari_medvlseg.core.training.processes import Processes
+    from napari_medvlseg.core.training.samples import Plan
 
 SAVE_EVERY = 50
 """Steps between checkpoints."""
@@ -62,6 +63,8 @@ TEXT_CACHE = 20_000
 
 def train_steps(data: Path, output: Path, config: TrainConfig) -> Iterator[Record]:
     """Train the compact model, from the last checkpoint in `output` if there is one.
+
+    Under ``torchrun`` each process takes its part of every batch.
 
     Parameters
     ----------
@@ -85,11 +88,9 @@ def train_steps(data: Path, output: Path, config: TrainConfig) -> Iterator[Recor
     DeviceError
         If this machine has no such device.
     """
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    run = _Run(data, output, config)
-    run.resume()
-    yield from run.steps()
+    yield from run_steps(
+        lambda processes: _Run(data, output, config, processes), config
+    )
 
 
 class _Run(TrainingLoop):
@@ -97,13 +98,16 @@ class _Run(TrainingLoop):
 
     save_every = SAVE_EVERY
 
-    def __init__(self, data: Path, output: Path, config: TrainConfig) -> None:
+    def __init__(
+        self, data: Path, output: Path, config: TrainConfig, processes: Processes
+    ) -> None:
         self.config = config
-        self.device = choose_device(config.device)
-        super().__init__(output, config)
+        processes.check_batch(config.batch_size)
+        self.rows = processes.share(config.batch_size)
+        super().__init__(output, config, processes)
         train, self.validation = _load(data)
         train += load_strangers(data, config.strangers, config.strangers_per_volume)
-        self.plans = Plans(train, config)
+        self.plans = Plans(train, config, self.rows)
         self.steps_per_epoch = self.plans.steps_per_epoch
         self.total_steps = self.plans.total_steps
         self.text = _TextCache(self.device)
@@ -123,6 +127,7 @@ class _Run(TrainingLoop):
         self.left_out = leave_out_blocks(self.model.encoder, config.encoder_drop)
         if config.fold:
             fold_statistics(self.model)
+        share_statistics(self.model, processes)
         if self.device.type == "cpu":
             depthwise_in_float32(self.model)
         self.optimizer = _optimizer(self.model, config)
@@ -149,33 +154,33 @@ class _Run(TrainingLoop):
         )
 
     def one_step(self, epoch: int) -> float:  # noqa: ARG002 - the plans know it
-        """Take one step of the optimiser and return the loss."""
+        """Take one step of the optimiser and return the loss over all processes."""
         plan = next(self.prepared)
-        generator = torch.Generator(self.device).manual_seed(
-            step_seed(self.config.seed, self.step, "appearance and noise")
-        )
-        draws = part_of_run(self.config.draws, self.step, self.total_steps)
-        for block in self.left_out:
-            block.generator = generator
         _train_mode(self.model)
-        loss = self._loss(render(plan, generator), draws, generator)
+        loss = self._loss(plan)
         self.optimizer.zero_grad()
         loss.backward()
+        self.processes.average_gradients(self.model.parameters())
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
         if math.isfinite(float(norm)):
             self.optimizer.step()
         self.schedule.step()
         self._update_average()
-        return float(loss.detach())
+        return self.processes.mean(loss.detach())
 
-    def _loss(self, batch: Batch, draws: int, generator: torch.Generator) -> Tensor:
-        """Return the training loss of a batch."""
-        plan = batch.plan
-        hidden, mask = self.text.padded(plan.prompts)
-        images = batch.images.contiguous(memory_format=torch.channels_last)
-        noise = partial(_normal, generator) if draws else zero_noise
+    def _loss(self, plan: Plan) -> Tensor:
+        """Return the training loss of a plan, or of this process's part of one."""
+        pictures = SampleNoise.seeded(self._seeds("appearance"), self.device)
+        batch = render(plan, pictures)
+        for block in self.left_out:
+            block.noise = pictures
+        draws = part_of_run(self.config.draws, self.step, self.total_steps)
+        noise = self._noise(plan, draws) if draws else zero_noise
         draws = max(draws, 1)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        hidden, mask = self.text.padded(plan.prompts, self.processes.most)
+        images = batch.images.contiguous(memory_format=torch.channels_last)
+        light = self.config.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=light):
             pyramid = self.model.encode_image(images)
             again = plan.again.to(self.device)
             pyramid = pyramid.and_again(again).repeat(draws)
@@ -190,15 +195,33 @@ class _Run(TrainingLoop):
             weight.to(self.device),
             self.config.likelihood_weight,
         )
+        asked = self.config.batch_size + self.plans.further
+        loss = self.processes.weight(len(plan.prompts), asked) * loss
         matched = plan.matched.nonzero()[:, 0].to(self.device)  # of the first draw
-        if len(matched) > 1:
-            agreement = soft_contrastive_loss(
-                output.vision_embedding.float()[matched],
-                output.text_embedding.float()[matched],
-                self.config.temperature,
-            )
+        sides = output.vision_embedding.float(), output.text_embedding.float()
+        vision, text = (self.processes.gather(side[matched]) for side in sides)
+        if len(vision) > 1:
+            agreement = soft_contrastive_loss(vision, text, self.config.temperature)
             loss = loss + self.config.contrastive_weight * agreement
         return loss
+
+    def _noise(self, plan: Plan, draws: int) -> SampleNoise:
+        """Return the noise of each draw of each question."""
+        size = self.config.batch_size
+        keys = [*self.rows, *(size + self.rows[place] for place in plan.again)]
+        return SampleNoise.seeded(
+            (
+                step_seed(self.config.seed, self.step, f"noise {key} {draw}")
+                for draw in range(draws)
+                for key in keys
+            ),
+            self.device,
+        )
+
+    def _seeds(self, what: str) -> list[int]:
+        """Return the seeds of one purpose for this process's pictures of a step."""
+        first = self.step * self.config.batch_size
+        return [step_seed(self.config.seed, first + row, what) for row in self.rows]
 
     def _update_average(self) -> None:
         """Move the averaged weights towards the current ones, soon at first."""
@@ -239,8 +262,13 @@ class _TextCache:
         self.encoder = MiniLM(find_minilm(), device)
         self.known: dict[str, Tensor] = {}
 
-    def padded(self, prompts: list[str]) -> tuple[Tensor, Tensor]:
-        """Return word vectors (B, L, 384) and their mask (B, L)."""
+    def padded(
+        self, prompts: list[str], most: Callable[[int], int] = int
+    ) -> tuple[Tensor, Tensor]:
+        """Return word vectors (B, L, 384) and their mask (B, L).
+
+        `most` takes how long the longest is, and returns how long they are to be.
+        """
         new = [p for p in dict.fromkeys(prompts) if p not in self.known]
         if len(self.known) + len(new) > TEXT_CACHE:
             self.known.clear()
@@ -249,17 +277,12 @@ class _TextCache:
             vectors = [v.half() for v in self.encoder.encode_many(new)]
             self.known.update(zip(new, vectors, strict=True))
         words = [self.known[prompt].float() for prompt in prompts]
-        longest = -(-max(len(w) for w in words) // WORDS_STEP) * WORDS_STEP
+        longest = -(-most(max(len(w) for w in words)) // WORDS_STEP) * WORDS_STEP
         padded = nn.utils.rnn.pad_sequence(words, batch_first=True)
         hidden = functional.pad(padded, (0, 0, 0, longest - padded.shape[1]))
         lengths = torch.tensor([len(each) for each in words])
         mask = torch.arange(longest) < lengths[:, None]
         return hidden, mask.to(hidden.device)
-
-
-def _normal(generator: torch.Generator, shape: tuple[int, ...]) -> Tensor:
-    """Draw standard normal noise on the device of the generator."""
-    return torch.randn(shape, generator=generator, device=generator.device)
 
 
 def _load(data: Path) -> tuple[list[Sample], dict[str, list[Sample]]]:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_medvlseg.core.datasets import Case
+    from napari_medvlseg.core.training.noise import SampleNoise
 
 INPUT_SIZE = 288
 """Pixels a side of what the trained model is given."""
@@ -161,8 +162,8 @@ def epoch_order(
 def plan_batch(
     chosen: list[Sample],
     size: int,
-    generator: torch.Generator,
-    further_questions: float = 0.0,
+    noise: SampleNoise,
+    more: Sequence[int] = (),
 ) -> Plan:
     """Choose how pictures change, and word one or two questions about each.
 
@@ -171,32 +172,29 @@ def plan_batch(
     chosen : list of Sample
     size : int
         Pixels a side.
-    generator : torch.Generator
-    further_questions : float
-        Share of the pictures that are asked about twice.
+    noise : SampleNoise
+        On the CPU. What happens to a picture depends on no other one.
+    more : sequence of int
+        Which of the pictures are asked about twice.
     """
-    cut = [_window(sample, generator) for sample in chosen]
+    cut = list(map(_window, chosen, noise.generators))
     pictures = torch.stack([torch.from_numpy(p).permute(2, 0, 1) for p, _ in cut])
     regions = torch.stack([torch.from_numpy(mask)[None] for _, mask in cut])
     names = [sample.case.dataset for sample in chosen]
-    poses = [draw_pose(generator, upright=name in UPRIGHT) for name in names]
-    poses = [_keep_laterality(s, pose) for s, pose in zip(chosen, poses, strict=True)]
+    poses = list(map(_pose, chosen, noise.generators))
     aspects = [aspect_range(name) for name in names]
     # Windows of full resolution are not shrunk as whole pictures are.
     zooms = [STORED_SIZE / size if name in TILED else 1.0 for name in names]
-    transforms = draw_transforms(poses, generator, aspects, zooms)
-    dice = Dice(generator)
+    transforms = draw_transforms(poses, noise, aspects, zooms)
+    dice = [Dice(generator) for generator in noise.generators]
     # Measured at half size: quicker, the same words.
     half = np.s_[..., ::2, ::2]
     images, masks = warp(
         _unit(pictures[half]), regions[half].float(), transforms, size // 2
     )
     seen = [_seen(*each) for each in zip(chosen, images, masks, poses, strict=True)]
-    first = [true_question(each, dice) for each in seen]
-    # As many in each step: convolutions are prepared for each size of a batch anew.
-    order = torch.randperm(len(chosen), generator=generator).tolist()
-    more = order[: round(further_questions * len(chosen))]
-    second = [further_question(seen[i], dice) for i in more]
+    first = list(map(true_question, seen, dice))
+    second = [further_question(seen[i], dice[i]) for i in more]
     rows = torch.tensor([*range(len(chosen)), *more])
     inside = torch.tensor([question.inside for question in (*first, *second)])
     absent = torch.tensor([sample.case.absent for sample in chosen])
@@ -215,21 +213,21 @@ def plan_batch(
     )
 
 
-def render(plan: Plan, generator: torch.Generator) -> Batch:
-    """Carry a plan out on the device of the generator.
+def render(plan: Plan, noise: SampleNoise) -> Batch:
+    """Carry a plan out on the device of the noise.
 
     Parameters
     ----------
     plan : Plan
-    generator : torch.Generator
+    noise : SampleNoise
         For the appearance.
     """
-    device = generator.device
+    device = noise.device
     pictures = plan.pictures.to(device, non_blocking=True)
     regions = plan.regions.to(device, non_blocking=True).float()
     transforms = plan.transforms.to(device)
     images, masks = warp(_unit(pictures), regions, transforms, plan.size)
-    images = shift_appearance(images, generator, plan.reach)
+    images = shift_appearance(images, noise, plan.reach)
     masks = torch.cat([masks, masks[plan.again.to(device)]])
     masks = masks * plan.inside.to(device)[:, None, None, None]
     return Batch(images, masks, plan)
@@ -246,8 +244,9 @@ def _seen(sample: Sample, image: Tensor, mask: Tensor, pose: Pose) -> Seen:
     return Seen(sample.case, mask[0].numpy() > 0.5, picture, pose)
 
 
-def _keep_laterality(sample: Sample, pose: Pose) -> Pose:
-    """Do not mirror a picture whose question names one of two like organs."""
+def _pose(sample: Sample, generator: torch.Generator) -> Pose:
+    """Toss how a picture is turned over; not mirrored if its question names a side."""
+    pose = draw_pose(generator, upright=sample.case.dataset in UPRIGHT)
     if names_a_side(sample.case.info.class_name):
         return pose._replace(mirrored=False)
     return pose

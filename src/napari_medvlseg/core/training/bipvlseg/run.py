@@ -25,19 +25,16 @@ from napari_medvlseg.core.training.bipvlseg.objective import (
 )
 from napari_medvlseg.core.training.bipvlseg.start import NETWORK, start_from
 from napari_medvlseg.core.training.bipvlseg.validate import class_dsc
-from napari_medvlseg.core.training.volumes.run import (
-    VolumeRun,
-    run_steps,
-    save_weights,
-)
+from napari_medvlseg.core.training.loop import run_steps
+from napari_medvlseg.core.training.volumes.run import VolumeRun, save_weights
 from napari_medvlseg.core.volume_sets import label_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from napari_medvlseg.core.training.bipvlseg.config import BiPVLTrainConfig
-    from napari_medvlseg.core.training.bipvlseg.processes import Processes
-    from napari_medvlseg.core.training.loop import Record, Settings
+    from napari_medvlseg.core.training.loop import Record, Recorded
+    from napari_medvlseg.core.training.processes import Processes
 
 
 def train_volume_steps(
@@ -70,7 +67,7 @@ def train_volume_steps(
         is not there.
     """
     yield from run_steps(
-        lambda processes: _Run(data, output, config, processes), config.threads
+        lambda processes: _Run(data, output, config, processes), config
     )
 
 
@@ -88,7 +85,7 @@ class _Run(VolumeRun):
         _check_count(config, len(self.sheet.classes))
         super().__init__(data, output, config, processes)
 
-    def all_settings(self) -> Settings:
+    def all_settings(self) -> Recorded:
         """Return the settings with a hash of the texts, which a file may change."""
         config, sheet = self.config, self.sheet
         return _WithTexts(config, texts_digest(sheet, config.text_format))

@@ -24,6 +24,7 @@ from napari_medvlseg.core.training.augment import (
     shift_appearance,
     warp,
 )
+from napari_medvlseg.core.training.noise import SampleNoise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -60,10 +61,6 @@ class Batch(NamedTuple):
     masks: Tensor
     """(B, 1, S, S), 0 or 1"""
     prompts: list[str]
-
-    def part(self, rows: slice) -> Batch:
-        """Return some of its rows."""
-        return Batch(self.images[rows], self.masks[rows], self.prompts[rows])
 
 
 def load_examples(
@@ -109,35 +106,40 @@ def load_examples(
 
 
 def make_batch(
-    examples: Sequence[Example], augmentation: str, seed: int, device: torch.device
+    examples: Sequence[Example],
+    augmentation: str,
+    seeds: Sequence[int],
+    device: torch.device,
 ) -> Batch:
     """Change pictures at random, and keep what their prompts say about places true.
+
+    How a picture is changed depends on its seed, not on the others.
 
     Parameters
     ----------
     examples : sequence of Example
     augmentation : str
         One of `AUGMENTATIONS`.
-    seed : int
-        Of this step.
+    seeds : sequence of int
+        Of each picture.
     device : torch.device
     """
-    generator = torch.Generator().manual_seed(seed)
+    noise = SampleNoise.seeded(seeds)
     images = torch.stack([each.picture for each in examples]).to(device)
     images = images.float() / 127.5 - 1
     masks = torch.stack([each.mask for each in examples]).to(device).float()
     prompts = [each.prompt for each in examples]
     side = images.shape[-1]
     if augmentation == "rotation":
-        turns = _rotations(len(examples), generator).to(device)
+        turns = _rotations(len(examples), noise).to(device)
         images, masks = warp(images, masks, turns, side)
     elif augmentation == "full":
-        poses = [_pose(each, generator) for each in examples]
+        poses = list(map(_pose, examples, noise.generators))
         aspects = [aspect_range(each.dataset) for each in examples]
-        transforms = draw_transforms(poses, generator, aspects).to(device)
+        transforms = draw_transforms(poses, noise, aspects).to(device)
         images, masks = warp(images, masks, transforms, side)
         reach = [appearance_reach(each.dataset) for each in examples]
-        there = torch.Generator(device).manual_seed(seed)
+        there = SampleNoise.seeded((seed + 1 for seed in seeds), device)
         images = shift_appearance(images, there, reach)
         prompts = [mirror_words(*each) for each in zip(prompts, poses, strict=True)]
     return Batch(images, masks, prompts)
@@ -149,11 +151,11 @@ def _pose(example: Example, generator: torch.Generator) -> Pose:
     return pose._replace(mirrored=False) if example.sided else pose
 
 
-def _rotations(count: int, generator: torch.Generator) -> Tensor:
+def _rotations(count: int, noise: SampleNoise) -> Tensor:
     """Turn half of the pictures by whole degrees, (B, 2, 3)."""
-    turned = torch.rand(count, generator=generator) < TURNED
-    low, high = -MAX_DEGREES, MAX_DEGREES + 1
-    degrees = torch.randint(low, high, (count,), generator=generator)
+    tossed, drawn = noise.uniform((count, 2)).unbind(dim=1)
+    turned = tossed < TURNED
+    degrees = (drawn * (2 * MAX_DEGREES + 1)).floor() - MAX_DEGREES
     angle = turned * degrees * (math.pi / 180)
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros(count)
     rows = torch.stack([cos, -sin, zero], dim=1), torch.stack([sin, cos, zero], dim=1)

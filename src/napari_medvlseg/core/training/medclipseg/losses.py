@@ -14,6 +14,8 @@ from torch.nn import functional
 from napari_medvlseg.core.training.losses import DICE_SMOOTHING, soft_contrastive_loss
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from napari_medvlseg.core.models.medclipseg.head import BetaBelief
@@ -24,13 +26,24 @@ KL_EPOCHS = 10
 """Epochs in which the evidential regulariser rises to its full weight (Sensoy)."""
 
 
+def no_others(rows: Tensor) -> Tensor:
+    """Return the rows: there are no other processes."""
+    return rows
+
+
 def medclipseg_loss(
     output: MedCLIPSegOutput,
     reference: Tensor,
     config: MedCLIPSegTrainConfig,
     epoch: int,
+    *,
+    weight: float = 1.0,
+    gather: Callable[[Tensor], Tensor] = no_others,
 ) -> Tensor:
     """Return the weighted sum of Dice, cross-entropy and contrastive loss.
+
+    Of one of several processes it returns what has the whole batch's loss as its mean
+    over them.
 
     Parameters
     ----------
@@ -41,6 +54,10 @@ def medclipseg_loss(
     config : MedCLIPSegTrainConfig
     epoch : int
         From 0.
+    weight : float, optional
+        Of what is a mean over these rows alone.
+    gather : callable, optional
+        Takes embeddings of these rows and returns those of all processes.
     """
     size = (reference.shape[-2], reference.shape[-1])
     if output.belief is not None:
@@ -52,9 +69,10 @@ def medclipseg_loss(
         entropy = functional.binary_cross_entropy_with_logits(logits, reference)
     dice = rowwise_dice_loss if config.compatible else dice_loss
     segmented = dice(logits, reference) + entropy
-    agreement = contrastive_loss(output, config)
+    agreement = contrastive_loss(output, config, gather)
     weighted: Tensor = (
-        config.segmentation_weight * segmented + config.contrastive_weight * agreement
+        weight * config.segmentation_weight * segmented
+        + config.contrastive_weight * agreement
     )
     return weighted
 
@@ -80,15 +98,22 @@ def rowwise_dice_loss(logits: Tensor, reference: Tensor) -> Tensor:
     return loss
 
 
-def contrastive_loss(output: MedCLIPSegOutput, config: MedCLIPSegTrainConfig) -> Tensor:
+def contrastive_loss(
+    output: MedCLIPSegOutput,
+    config: MedCLIPSegTrainConfig,
+    gather: Callable[[Tensor], Tensor] = no_others,
+) -> Tensor:
     """Return how far pictures and prompts are from matching as prompts do.
 
     Parameters
     ----------
     output : MedCLIPSegOutput
     config : MedCLIPSegTrainConfig
+    gather : callable, optional
+        Takes embeddings of these rows and returns those of all processes.
     """
-    vision, text = output.vision_embedding.float(), output.text_embedding.float()
+    vision = gather(output.vision_embedding.float())
+    text = gather(output.text_embedding.float())
     if config.compatible and not config.hard_targets:
         return authors_contrastive_loss(vision, text, config.temperature)
     if not config.compatible:

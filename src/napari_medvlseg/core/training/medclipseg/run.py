@@ -15,12 +15,11 @@ from napari_medvlseg.core.datasets import (
     splits_of,
 )
 from napari_medvlseg.core.errors import DatasetError
-from napari_medvlseg.core.predictor import choose_device, choose_precision
+from napari_medvlseg.core.predictor import choose_precision
 from napari_medvlseg.core.training.fold import depthwise_in_float32
-from napari_medvlseg.core.training.loop import TrainingLoop
+from napari_medvlseg.core.training.loop import TrainingLoop, run_steps
 from napari_medvlseg.core.training.medclipseg.config import AUTHORS_FLOOR
 from napari_medvlseg.core.training.medclipseg.data import (
-    Batch,
     Example,
     load_examples,
     make_batch,
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from napari_medvlseg.core.models.medclipseg import MedCLIPSeg
     from napari_medvlseg.core.training.loop import Part, Record
     from napari_medvlseg.core.training.medclipseg.config import MedCLIPSegTrainConfig
+    from napari_medvlseg.core.training.processes import Processes
 
 SAVE_EVERY = 50
 """Steps between checkpoints."""
@@ -50,6 +50,8 @@ def train_medclipseg_steps(
     data: Sequence[Path], output: Path, config: MedCLIPSegTrainConfig
 ) -> Iterator[Record]:
     """Train MedCLIPSeg, from the last checkpoint in `output` if there is one.
+
+    Under ``torchrun`` each process takes its part of every batch.
 
     Parameters
     ----------
@@ -75,11 +77,9 @@ def train_medclipseg_steps(
     DeviceError
         If this machine has no such device.
     """
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    run = _Run(data, output, config)
-    run.resume()
-    yield from run.steps()
+    yield from run_steps(
+        lambda processes: _Run(data, output, config, processes), config
+    )
 
 
 class Learnt:
@@ -111,16 +111,21 @@ class _Run(TrainingLoop):
     save_every = SAVE_EVERY
 
     def __init__(
-        self, data: Sequence[Path], output: Path, config: MedCLIPSegTrainConfig
+        self,
+        data: Sequence[Path],
+        output: Path,
+        config: MedCLIPSegTrainConfig,
+        processes: Processes,
     ) -> None:
         self.config = config
-        self.device = choose_device(config.device)
-        self.precision = choose_precision(config.precision, self.device)
+        processes.check_batch(config.batch_size)
         roots = _training_sets(data)
         start = begin(config)
+        tokens = start.tokens()
+        super().__init__(output, config, processes)
         self.network: MedCLIPSeg = start.network.to(self.device)
-        self.asked = Asked(start.tokens(), self.device)
-        super().__init__(output, config)
+        self.asked = Asked(tokens, self.device)
+        self.precision = choose_precision(config.precision, self.device)
         if self.precision == "bfloat16" and self.device.type == "cpu":
             depthwise_in_float32(self.network)
         self.train = self._examples(
@@ -141,31 +146,30 @@ class _Run(TrainingLoop):
         )
 
     def one_step(self, epoch: int) -> float:
-        """Take one step of the optimiser and return the loss."""
+        """Take one step of the optimiser and return the loss over all processes."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(
                 self.config, self.step, self.total_steps, self.steps_per_epoch
             )
         chosen = self._chosen(epoch)
-        seed = step_seed(self.config.seed, self.step, "batch")
-        batch = make_batch(chosen, self.config.augmentation, seed, self.device)
         _train_mode(self.network)
         self.optimizer.zero_grad()
-        total = 0.0
+        total = torch.zeros((), device=self.device)
         devices = [torch.cuda.current_device()] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):  # all that dropout of a text tower knows
             self._seed_dropout()
-            for rows in _parts(len(chosen), self.config.accumulate):
-                share = (rows.stop - rows.start) / len(chosen)
-                loss = share * self._loss(batch.part(rows), rows, epoch)
+            for part in _parts(len(chosen), self.config.accumulate):
+                share = len(part) / len(chosen)
+                loss = share * self._loss(chosen, part, epoch)
                 loss.backward()
-                total += float(loss.detach())
+                total += loss.detach()
         self._move()
-        return total
+        return self.processes.mean(total)
 
     def _move(self) -> None:
         """Change the weights, unless the gradient is no number."""
         learning = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.processes.average_gradients(learning)
         limit = self.config.clip_norm or math.inf
         norm = nn.utils.clip_grad_norm_(learning, limit)
         if math.isfinite(float(norm)):
@@ -173,7 +177,8 @@ class _Run(TrainingLoop):
 
     def _seed_dropout(self) -> None:
         """Seed what nn.Dropout draws from; the caller puts it back."""
-        seed = step_seed(self.config.seed, self.step, "dropout")
+        key = self.step * self.processes.count + self.processes.rank
+        seed = step_seed(self.config.seed, key, "dropout")
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
@@ -187,15 +192,19 @@ class _Run(TrainingLoop):
         first = self.step % self.steps_per_epoch * size
         return [self.train[row] for row in order[first : first + size]]
 
-    def _loss(self, batch: Batch, rows: slice, epoch: int) -> Tensor:
-        """Return the loss of a part of a step's pictures."""
-        ids = self.asked(batch.prompts)
-        generators = []
-        for row in range(rows.start, rows.stop):
-            key = self.step * self.config.batch_size + row
-            seed = step_seed(self.config.seed, key, "noise")
-            generators.append(torch.Generator(self.device).manual_seed(seed))
-        noise = SampleNoise(tuple(generators))
+    def _loss(self, chosen: Sequence[Example], part: range, epoch: int) -> Tensor:
+        """Return the loss of a part of a step's pictures, of which others have some."""
+        share = self.processes.share(len(part))
+        own = part[share.start : share.stop]
+        rows = own or part[:1]  # a stand-in that counts for nothing: all have to gather
+        batch = make_batch(
+            [chosen[row] for row in rows],
+            self.config.augmentation,
+            self._seeds(rows, "batch"),
+            self.device,
+        )
+        ids = self.asked(batch.prompts, self.processes.most)
+        noise = SampleNoise.seeded(self._seeds(rows, "noise"), self.device)
         light = self.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=light):
             output = self.network.draw(
@@ -204,7 +213,19 @@ class _Run(TrainingLoop):
                 self.network.word_mask(ids),
                 noise,
             )
-        return medclipseg_loss(output, batch.masks, self.config, epoch)
+        return medclipseg_loss(
+            output,
+            batch.masks,
+            self.config,
+            epoch,
+            weight=self.processes.weight(len(own), len(part)),
+            gather=lambda sides: self.processes.gather(sides[: len(own)]),
+        )
+
+    def _seeds(self, rows: range, what: str) -> list[int]:
+        """Return the seeds of one purpose for rows of a step."""
+        first = self.step * self.config.batch_size
+        return [step_seed(self.config.seed, first + row, what) for row in rows]
 
     def validate(self, epoch: int) -> dict[str, float] | None:
         """Return the mean DSC of each set without noise, where one is due."""
@@ -285,11 +306,11 @@ def _training_sets(data: Sequence[Path]) -> list[Path]:
     return roots
 
 
-def _parts(count: int, parts: int) -> Iterator[slice]:
+def _parts(count: int, parts: int) -> Iterator[range]:
     """Cut a step's pictures into parts of about one size."""
     size = math.ceil(count / parts)
     for first in range(0, count, size):
-        yield slice(first, min(first + size, count))
+        yield range(first, min(first + size, count))
 
 
 def _train_mode(network: MedCLIPSeg) -> None:

@@ -11,7 +11,7 @@ from napari_medvlseg.core.metrics import dice_similarity_coefficient
 from napari_medvlseg.core.models.probabilistic_attention import zero_noise
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -35,8 +35,16 @@ class Asked:
         self._tokens, self._device = tokens, device
         self._known: dict[str, Tensor] = {}
 
-    def __call__(self, prompts: Sequence[str]) -> Tensor:
+    def __call__(
+        self, prompts: Sequence[str], most: Callable[[int], int] = int
+    ) -> Tensor:
         """Return ids (B, L), filled up with 0.
+
+        Parameters
+        ----------
+        prompts : sequence of str
+        most : callable, optional
+            Takes how long the longest is, and returns how long they are to be.
 
         Raises
         ------
@@ -47,7 +55,10 @@ class Asked:
             if prompt not in self._known:
                 self._known[prompt] = self._tokens.encode(prompt)
         rows = [self._known[prompt] for prompt in prompts]
-        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self._device)
+        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        return functional.pad(ids, (0, most(ids.shape[1]) - ids.shape[1])).to(
+            self._device
+        )
 
 
 def examples_dsc(

@@ -15,6 +15,7 @@ from napari_medvlseg.core.training.losses import (
     soft_contrastive_loss,
 )
 from napari_medvlseg.core.training.medclipseg3d.config import WORDINGS
+from napari_medvlseg.core.training.processes import ALONE, Processes
 
 if TYPE_CHECKING:
     from napari_medvlseg.core.models.medclipseg.network import (
@@ -31,20 +32,28 @@ class Objective(nn.Module):
     """A batch in, each image with a question of its own; the loss out.
 
     Half Dice and half cross-entropy, and `contrastive_weight` of the soft contrastive
-    loss, as in 2D.
+    loss, as in 2D, which compares the images of all processes.
 
     Parameters
     ----------
     network : MedCLIPSeg
     config : MedCLIPVolumeConfig
+    processes : Processes
+        Of which each has as many images of a batch.
     """
 
     uses_all = True
 
-    def __init__(self, network: MedCLIPSeg, config: MedCLIPVolumeConfig) -> None:
+    def __init__(
+        self,
+        network: MedCLIPSeg,
+        config: MedCLIPVolumeConfig,
+        processes: Processes = ALONE,
+    ) -> None:
         super().__init__()
         self.network = network
         self.config = config
+        self.processes = processes
         pairs = [
             (wording.format(each.name, config.picture), each.labels)
             for each in config.asked
@@ -62,7 +71,7 @@ class Objective(nn.Module):
     def forward(
         self, image: Tensor, label: Tensor, noise: NoiseSource, precision: torch.dtype
     ) -> Tensor:
-        """Return the loss of a batch.
+        """Return the loss of a batch, or of this process's part of it.
 
         Parameters
         ----------
@@ -84,11 +93,11 @@ class Objective(nn.Module):
             ]
         ).float()
         logits = enlarge(drawn.logits.float(), tuple(label.shape[2:]))
-        agreement = soft_contrastive_loss(
-            functional.normalize(drawn.vision_embedding.float(), dim=-1),
-            functional.normalize(drawn.text_embedding.float(), dim=-1),
-            self.config.temperature,
+        sides = drawn.vision_embedding.float(), drawn.text_embedding.float()
+        vision, text = (
+            self.processes.gather(functional.normalize(side, dim=-1)) for side in sides
         )
+        agreement = soft_contrastive_loss(vision, text, self.config.temperature)
         return (
             segmentation_loss(logits, reference)
             + self.config.contrastive_weight * agreement
@@ -99,7 +108,8 @@ class Objective(nn.Module):
     ) -> MedCLIPSegOutput:
         """Return one opinion on each image."""
         ids = self._ids[rows]
-        longest = int((ids != 0).sum(dim=-1).max())
+        # As in the whole batch: noise is as long as the words are.
+        longest = self.processes.most(int((ids != 0).sum(dim=-1).max()))
         ids = ids[:, :longest].to(image.device)
         return self.network.draw(
             self.network.encode_normalised(image),

@@ -21,6 +21,7 @@ from napari_medvlseg.core.models.medclipseg.words import (
 from napari_medvlseg.core.models.probabilistic_attention import zero_noise
 from napari_medvlseg.core.training.bipvlseg.data import to_regions
 from napari_medvlseg.core.training.bipvlseg.start import NETWORK
+from napari_medvlseg.core.training.loop import run_steps
 from napari_medvlseg.core.training.medclipseg.run import Learnt
 from napari_medvlseg.core.training.medclipseg3d.config import MINILM
 from napari_medvlseg.core.training.medclipseg3d.export import (
@@ -28,11 +29,7 @@ from napari_medvlseg.core.training.medclipseg3d.export import (
     export_medclip_volume_bundle,
 )
 from napari_medvlseg.core.training.medclipseg3d.objective import Objective
-from napari_medvlseg.core.training.volumes.run import (
-    VolumeRun,
-    run_steps,
-    save_weights,
-)
+from napari_medvlseg.core.training.volumes.run import VolumeRun, save_weights
 from napari_medvlseg.core.training.volumes.validate import volume_logits
 
 if TYPE_CHECKING:
@@ -51,6 +48,8 @@ def train_medclip_volume_steps(
     data: Path, output: Path, config: MedCLIPVolumeConfig
 ) -> Iterator[Record]:
     """Train MedCLIPSeg on volumes, from the last checkpoint in `output` if any.
+
+    Under ``torchrun`` each process takes its part of every batch.
 
     Parameters
     ----------
@@ -76,7 +75,7 @@ def train_medclip_volume_steps(
         not there.
     """
     yield from run_steps(
-        lambda processes: _Run(data, output, config, processes), config.threads
+        lambda processes: _Run(data, output, config, processes), config
     )
 
 
@@ -118,7 +117,7 @@ class _Run(VolumeRun):
                 name.startswith(TOWERS) and not config.train_encoders
             )
             parameter.requires_grad_(parameter.requires_grad and not frozen)
-        return Objective(network, config)
+        return Objective(network, config, self.processes)
 
     def scores(self) -> dict[str, float]:
         """Return the mean DSC of each structure, without noise."""

@@ -15,9 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from napari_medvlseg.core.errors import DatasetError
-from napari_medvlseg.core.predictor import choose_device
 from napari_medvlseg.core.training.bipvlseg.data import Volume, prepare
-from napari_medvlseg.core.training.bipvlseg.processes import Processes
 from napari_medvlseg.core.training.bipvlseg.start import WEIGHTS
 from napari_medvlseg.core.training.loop import TrainingLoop
 from napari_medvlseg.core.training.noise import SampleNoise
@@ -26,39 +24,14 @@ from napari_medvlseg.core.training.volumes.patches import StepPatches
 from napari_medvlseg.core.volume_sets import volume_cases
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from napari_medvlseg.core.training.loop import Part, Record, Settings
+    from napari_medvlseg.core.training.loop import Part, Record, Recorded
+    from napari_medvlseg.core.training.processes import Processes
     from napari_medvlseg.core.training.volumes.config import VolumeTrainConfig
 
 CLIP_NORM = 5.0
-
-
-def run_steps(
-    begin: Callable[[Processes], VolumeRun], threads: int
-) -> Iterator[Record]:
-    """Run a training, in this process's part of it, from where it was stopped.
-
-    Parameters
-    ----------
-    begin : callable
-        Returns the run.
-    threads : int
-        CPU threads; 0 is torch's own choice.
-
-    Yields
-    ------
-    Record
-        One a step.
-    """
-    if threads:
-        torch.set_num_threads(threads)
-    with Processes.joined() as processes:
-        run = begin(processes)
-        run.resume()
-        yield from run.steps()
-        run.finish()
 
 
 class VolumeRun(TrainingLoop):
@@ -82,8 +55,6 @@ class VolumeRun(TrainingLoop):
         self, data: Path, output: Path, config: VolumeTrainConfig, processes: Processes
     ) -> None:
         self.config = config
-        self.processes = processes
-        self.device = processes.device(choose_device(config.device))
         self.rows = processes.rows(config.batch_size)
         self.train, self.validation = _load(data, config)
         volumes = (*self.train, *self.validation)
@@ -93,7 +64,7 @@ class VolumeRun(TrainingLoop):
             "volumes": len(self.train),
             "validation_volumes": len(self.validation),
         }
-        super().__init__(output, self.all_settings())
+        super().__init__(output, self.all_settings(), processes)
         self.objective: Any = self.build().to(self.device)
         self.parallel = processes.wrapped(
             self.objective, all_used=self.objective.uses_all
@@ -109,7 +80,7 @@ class VolumeRun(TrainingLoop):
             weight_decay=config.weight_decay,
         )
 
-    def all_settings(self) -> Settings:
+    def all_settings(self) -> Recorded:
         """Return all that the result of a run depends on."""
         return self.config
 
@@ -183,12 +154,6 @@ class VolumeRun(TrainingLoop):
             if value.dtype.is_floating_point:
                 value.lerp_(current[name], 1 - decay)
 
-    def save(self) -> None:
-        """Write the whole state, once."""
-        if self.processes.first:
-            super().save()
-        self.processes.wait()
-
     def parts(self) -> Mapping[str, Part]:
         """Return what a checkpoint holds, by name."""
         return {
@@ -199,9 +164,7 @@ class VolumeRun(TrainingLoop):
 
     def finish(self) -> None:
         """Write the weights and what they are for."""
-        if self.processes.first:
-            self.write_weights()
-        self.processes.wait()
+        self.write_weights()
 
 
 def cosine_rate(config: VolumeTrainConfig, step: int, total: int) -> float:
