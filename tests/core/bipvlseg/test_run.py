@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from napari_medvlseg.cli import main
 from napari_medvlseg.core.bundle import card_text, model_card
@@ -20,6 +20,7 @@ from napari_medvlseg.core.errors import CheckpointError, DatasetError, DeviceErr
 from napari_medvlseg.core.io.class_sheet import find_sheet, write_class_sheet
 from napari_medvlseg.core.models.bipvlseg.config import BiPVLConfig
 from napari_medvlseg.core.models.bipvlseg.network import BiPVLSeg
+from napari_medvlseg.core.training.bipvlseg.config import PRESETS_3D
 from napari_medvlseg.core.training.bipvlseg.objective import load_text_encoder
 from napari_medvlseg.core.training.bipvlseg.run import train_volume_steps
 from napari_medvlseg.core.training.bipvlseg.start import start_from
@@ -185,10 +186,10 @@ def test_fine_tuning_begins_where_another_run_ended(
 ) -> None:
     """On the same classes with all weights, on others without those of the classes."""
     same, other = BiPVLSeg(TINY.network(2, 1)), BiPVLSeg(TINY.network(5, 1))
-    assert start_from(same, finished) == []
+    assert start_from(same, str(finished)) == []
     for name, value in _weights(finished).items():
         assert torch.equal(same.state_dict()[name], value)
-    left_out = start_from(other, finished)
+    left_out = start_from(other, str(finished))
     assert {name.partition(".")[0] for name in left_out} == {"vision", "class_embed"}
     assert len(left_out) == 4  # weight and bias of both layers that name classes
     stem = "vision.network.input_block.conv1.conv.weight"
@@ -197,17 +198,64 @@ def test_fine_tuning_begins_where_another_run_ended(
     assert len(list(train_volume_steps(tiny_volumes, tmp_path, config))) == 2
 
 
-def test_a_run_that_cannot_be_begun_with_is_told(
-    finished: Path, tmp_path: Path
+def test_fine_tuning_begins_with_the_bundle_of_a_run(
+    tiny_volumes: Path, finished: Path, tmp_path: Path
 ) -> None:
+    """As with the run's weights, in the bundle's half precision."""
+    bundle = finished / "hippocampus-3d"
+    network = BiPVLSeg(TINY.network(2, 1))
+    assert start_from(network, str(bundle)) == []
+    for name, value in _weights(finished).items():
+        assert torch.equal(network.state_dict()[name], value.half().float()), name
+    flags = "--start", str(bundle), "--epochs", "1", "--learning-rate", "0"
+    rest = "--final-learning-rate", "0", "--weight-decay", "0"
+    tiny = "--widths=4,4,4,8,8", "--patch=32,16,16", "--heads=2", "--key-side=2"
+    data = "--preset", "hippocampus-3d", "--data", str(tiny_volumes)
+    output = tmp_path / "tuned"
+    assert main(["train", *data, "--output", str(output), *flags, *rest, *tiny]) == 0
+    for name, value in _weights(output).items():  # a rate of 0 leaves them
+        assert torch.equal(value, network.state_dict()[name]), name
+
+
+def test_fine_tuning_begins_with_a_model_by_its_id() -> None:
+    """Draws may come to differ in another way: no layer depends on it."""
+    config = replace(PRESETS_3D["hippocampus-3d"], noise_form="dropout")
+    network = BiPVLSeg(config.network(2, 1))
+    assert start_from(network, "hippocampus-3d") == []
+    bundled = load_file(model_card("hippocampus-3d").path / "model.safetensors")
+    for name, value in bundled.items():
+        assert torch.equal(network.state_dict()[name], value.float()), name
+
+
+def test_what_cannot_be_begun_with_is_told(finished: Path, tmp_path: Path) -> None:
     network = BiPVLSeg(replace(TINY, heads=1).network(2, 1))
-    with pytest.raises(CheckpointError, match="got another heads"):
-        start_from(network, finished)
-    with pytest.raises(CheckpointError, match="finished run"):
-        start_from(network, tmp_path)
+    with pytest.raises(CheckpointError, match="got another heads; give"):
+        start_from(network, str(finished))
+    with pytest.raises(CheckpointError, match="got another widths, key_side, heads"):
+        start_from(network, "hippocampus-3d")
+    with pytest.raises(CheckpointError, match="of BiPVL-Seg, got one of compact"):
+        start_from(network, "compact")
+    with pytest.raises(CheckpointError, match="finished run or bundle, or expected a"):
+        start_from(network, str(tmp_path))
+    (tmp_path / CHECKPOINT).touch()
+    with pytest.raises(CheckpointError, match="one that was stopped"):
+        start_from(network, str(tmp_path))
     (tmp_path / "network.json").write_text("{}")
     with pytest.raises(CheckpointError, match="cannot read it"):
-        start_from(network, tmp_path)
+        start_from(network, str(tmp_path))
+
+
+def test_a_network_of_fixed_patches_begins_with_no_other(tmp_path: Path) -> None:
+    """The places of UNETR's tokens are weights; a U-Net takes patches of any size."""
+    unetr = replace(TINY, vision="unetr", widths=(4, 24), patch=(16, 16, 16))
+    told = replace(unetr, patch=(32, 16, 16)).network(2, 1).to_dict()
+    (tmp_path / "network.json").write_text(json.dumps({"config": told}))
+    save_file({}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="got another patch"):
+        start_from(BiPVLSeg(unetr.network(2, 1)), str(tmp_path))
+    told = replace(TINY, patch=(16, 16, 16)).network(2, 1).to_dict()
+    (tmp_path / "network.json").write_text(json.dumps({"config": told}))
+    assert start_from(BiPVLSeg(TINY.network(2, 1)), str(tmp_path)) == []
 
 
 def test_the_rate_falls_along_a_cosine() -> None:

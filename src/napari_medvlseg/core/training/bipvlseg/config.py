@@ -52,7 +52,8 @@ class BiPVLTrainConfig(VolumeTrainConfig):
     """How BiPVL-Seg is trained; the defaults are the paper's, on AMOS22."""
 
     start: str = ""
-    """Folder of a finished run with whose weights to begin."""
+    """With whose weights to begin: the folder of a finished run or of a bundle, or a
+    model's id; empty begins anew."""
     sheet: str = "amos22-ct"
     """Classes in words: a sheet of the package, or a .csv or .json file."""
     text_format: str = "concepts"

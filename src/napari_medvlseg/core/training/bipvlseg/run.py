@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -31,6 +30,7 @@ from napari_medvlseg.core.volume_sets import label_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from napari_medvlseg.core.training.bipvlseg.config import BiPVLTrainConfig
     from napari_medvlseg.core.training.loop import Record, Recorded
@@ -112,7 +112,7 @@ class _Run(VolumeRun):
             network = BiPVLSeg(shape)
         load_text_encoder(network, config)
         if config.start:
-            start_from(network, Path(config.start))
+            start_from(network, config.start)
         texts = None
         if config.text != NO_TEXT:
             texts = tokenize(self.sheet, config.text_format, config.text)
