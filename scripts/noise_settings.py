@@ -68,15 +68,25 @@ class Setting:
 
 
 SETTINGS = {
-    "bundled": Setting(label="the bundled weights, not trained here", trained=False),
-    "bundled-4": Setting(
-        label="the same, with four times the noise", trained=False, scale=4.0
-    ),
-    "bundled-10": Setting(
-        label="the same, with ten times the noise", trained=False, scale=10.0
-    ),
+    "bundled": Setting(label="the bundled weights as they are", trained=False),
     "bundled-none": Setting(label="the same, one pass", form="none", trained=False),
-    "raised": Setting(label="the same, at 2 and trained on", start=2.0, renewed=False),
+    "bundled-4": Setting(label="the same, noise times 4", trained=False, scale=4.0),
+    "bundled-10": Setting(label="the same, noise times 10", trained=False, scale=10.0),
+    "bundled-10-words": Setting(
+        label="the same, of words' values only",
+        trained=False,
+        scale=10.0,
+        places=OF_WORDS,
+    ),
+    "bundled-10-pixels": Setting(
+        label="the same, of pixels' values only",
+        trained=False,
+        scale=10.0,
+        places=OF_PIXELS,
+    ),
+    "raised": Setting(
+        label="the bundled weights, set to 2 and trained on", start=2.0, renewed=False
+    ),
     "none": Setting(label="no noise, one pass", form="none", draws=1),
     "token-0.2": Setting(label="token, start 0.2", form="token"),
     "token": Setting(label="token, start 0.83", form="token", start=PAPER_START),
