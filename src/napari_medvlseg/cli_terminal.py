@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PLAIN_WIDTH = 140
 """Columns of a table that is not shown on a terminal."""
 WORDS = (
-    *("set", "target", "model", "title", "what"),
+    *("set", "target", "class", "model", "title", "what"),
     *("state", "data", "modality", "organ", "images", "sets"),
 )
 """Columns of text."""

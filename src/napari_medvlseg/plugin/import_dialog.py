@@ -30,7 +30,8 @@ FILES = "Checkpoints and bundles (*.pth *.pt *.zip);;All files (*)"
 WIDTH = 480
 TOLD = (
     "A checkpoint that the authors' code wrote (.pth), on UniMedCLIP, BiomedCLIP, CLIP "
-    "or PubMedCLIP, or a model that medvlseg exported (.zip). Nothing in it is run."
+    "or PubMedCLIP, or a model that medvlseg exported or trained (.zip, or the path of "
+    "its folder). Nothing in it is run."
 )
 WORDS_TOLD = (
     f"The folder with vocab.txt or tokenizer.json of {HUB_IDS[0]}, which checkpoints "
@@ -46,7 +47,11 @@ class ImportDialog(QDialog):
         super().__init__(parent)
         self.setWindowTitle("Import a checkpoint")
         self.setMinimumWidth(WIDTH)
-        self.file = named(QLineEdit(self), "File", "The checkpoint, or a model's .zip")
+        self.file = named(
+            QLineEdit(self),
+            "File",
+            "The checkpoint, a model's .zip, or the path of a model's folder",
+        )
         self.name = named(
             QLineEdit(self),
             "Name",

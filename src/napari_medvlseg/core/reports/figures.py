@@ -107,7 +107,7 @@ def _uncertainty(summaries: Summaries) -> Figure:
         ylim=(0, None),
     )
     right.set(
-        title=words.images.capitalize(),
+        title=words.points,
         xlabel=f"doubt (nats a {words.pixels[:-1]} expected to belong)",
         ylabel="1 - DSC",
         ylim=(-0.02, 1.02),
@@ -145,6 +145,7 @@ class _Words(NamedTuple):
 
     images: str
     pixels: str
+    points: str
     probability: str = "probability"
     share: str = "share that belongs to the target"
     error: str = "|p - g|"
@@ -153,11 +154,13 @@ class _Words(NamedTuple):
 def _words(summaries: Summaries) -> _Words:
     """Call pictures, volumes, and volumes whose classes exclude one another so."""
     if "classes" not in summaries[0]:
-        return _Words("images", "pixels")
+        return _Words("images", "pixels", "Images")
     if not summaries[0]["exclusive"]:
-        return _Words("volumes", "voxels")
+        return _Words("volumes", "voxels", "Classes of volumes")
     best, error = "probability of the winning class", "(1 - p of the right class)"
-    return _Words("volumes", "voxels", best, "share of it that is right", error)
+    return _Words(
+        "volumes", "voxels", "Volumes", best, "share of it that is right", error
+    )
 
 
 def _points(case: Mapping[str, Any]) -> list[tuple[float, float]]:
