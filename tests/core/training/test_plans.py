@@ -47,6 +47,20 @@ def test_other_processes_prepare_the_same_steps(plans: Plans) -> None:
         assert same(plan, plans[step])
 
 
+def test_a_part_of_a_step_is_as_it_is_in_the_whole(plans: Plans) -> None:
+    """Pictures and their first questions, and the further ones among its rows."""
+    config = replace(CONFIG, batch_size=4, further_questions=0.75)
+    rows = [range(4), range(1), range(1, 4)]
+    whole, *parts = (Plans(plans.samples, config, each)[1] for each in rows)
+    joined = [torch.cat([p.pictures for p in parts]), whole.pictures]
+    assert torch.equal(*joined)
+    assert torch.equal(torch.cat([p.transforms for p in parts]), whole.transforms)
+    first = [prompt for p in parts for prompt in p.prompts[: len(p.pictures)]]
+    further = [prompt for p in parts for prompt in p.prompts[len(p.pictures) :]]
+    assert first + further == whole.prompts
+    assert len(further) == 3
+
+
 def test_another_seed_is_another_run(plans: Plans) -> None:
     other = Plans(plans.samples, replace(CONFIG, seed=4), range(2))
     assert not same(other[0], plans[0])

@@ -11,6 +11,7 @@ import torch
 from napari_medvlseg.core.errors import DeviceError
 from napari_medvlseg.core.training.checkpoint import CHECKPOINT
 from napari_medvlseg.core.training.config import TrainConfig
+from napari_medvlseg.core.training.launch import is_first, process_count
 from napari_medvlseg.core.training.processes import Processes
 from napari_medvlseg.core.training.run import _Run, train_steps
 from tests.processes import distance, in_processes
@@ -83,3 +84,38 @@ def test_rows_are_shared_out_in_turn() -> None:
     shares = [list(Processes(rank, 3).share(7)) for rank in range(3)]
     assert shares == [[0, 1], [2, 3], [4, 5, 6]]
     assert sum(Processes(0, 3).weight(len(each), 7) for each in shares) == 3
+
+
+@pytest.mark.parametrize(
+    ("device", "told"),
+    [
+        ("mps", "--device cpu or cuda for several processes, got mps"),
+        ("cuda", "a GPU for each process of this machine, got 1 for process 2"),
+    ],
+)
+def test_a_device_that_processes_cannot_share_is_told(
+    monkeypatch: pytest.MonkeyPatch, device: str, told: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    names = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_PORT": "1"}
+    for name, value in {**names, "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    assert process_count() == 2
+    assert not is_first()
+    with (
+        pytest.raises(DeviceError, match=told),
+        Processes.joined(torch.device(device)),
+    ):
+        pass
+
+
+def test_without_a_launcher_there_is_one_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where something else uses one of the names."""
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    assert process_count() == 1
+    assert is_first()
+    with Processes.joined(torch.device("cpu")) as processes:
+        assert (processes.rank, processes.count) == (0, 1)
