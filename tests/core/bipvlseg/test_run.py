@@ -128,32 +128,6 @@ def test_each_part_that_should_learn_has_moved(
 
 
 @pytest.mark.parametrize(
-    "change",
-    [
-        {"text": "none"},
-        {"fused_stages": (4,)},
-        {"global_weight": 0.0, "local_weight": 0.0, "attention": "plain"},
-        {"local_weight": 0.0},
-        {"text_training": "none", "global_weight": 0.0, "local_weight": 0.0},
-        {"text_format": "names"},
-        {"text_format": "ambiguous", "text_training": "norms"},
-        {"regions": "1,1+2", "average_decay": 0.0, "precision": "bfloat16"},
-    ],
-    ids=[
-        *("twin", "late", "unaligned", "only-global", "off-the-shelf"),
-        *("names", "ambiguous", "overlapping"),
-    ],
-)
-def test_the_ablations_are_settings(
-    tiny_volumes: Path, tmp_path: Path, change: dict[str, Any]
-) -> None:
-    run: Any = train_volume_steps(tiny_volumes, tmp_path, replace(TINY, **change))
-    record = next(run)
-    run.close()
-    assert record["loss"] == pytest.approx(record["loss"], nan_ok=False)
-
-
-@pytest.mark.parametrize(
     ("training", "learning"), [("all", 101), ("norms", 26), ("none", 0)]
 )
 def test_what_of_the_text_encoder_learns(training: str, learning: int) -> None:

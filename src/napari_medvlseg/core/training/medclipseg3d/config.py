@@ -10,6 +10,7 @@ from napari_medvlseg.core.backbones.tower_shapes import (
     TextShape,
     VisionShape,
 )
+from napari_medvlseg.core.class_texts import ClassSheet, ClassText
 from napari_medvlseg.core.models.medclipseg.config import MedCLIPSegConfig
 from napari_medvlseg.core.training.volumes.config import (
     VolumeTrainConfig,
@@ -99,6 +100,7 @@ class MedCLIPVolumeConfig(VolumeTrainConfig):
         if not all(name and min(labels) > 0 for name, labels in found):
             msg = f"structures must have names and labels above 0, got {found}"
             raise ValueError(msg)
+        ClassSheet(tuple(ClassText(title=each.name) for each in found))  # names differ
         return found
 
     def network(self) -> MedCLIPSegConfig:
