@@ -383,10 +383,3 @@ def test_what_is_no_whole_volume_is_refused() -> None:
 def test_what_a_3d_model_does_not_heed_is_told() -> None:
     found = segment(_volume(), "all", grey_predictor(), num_samples=1, intensity="lung")
     assert "had no effect" in found.provenance["hints"][-1]
-
-
-def test_a_batch_fits_into_memory() -> None:
-    network = GreyNetwork()
-    network.width = 2**20
-    assert grey_predictor(network).fitting_batch(8) == 1
-    assert grey_predictor().fitting_batch(8) == 8

@@ -5,6 +5,8 @@ Symbols: S draws, C channels of the logits, i x j x k voxels of a window.
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,8 +26,11 @@ if TYPE_CHECKING:
     from napari_medvlseg.core.models.volumetric import VolumeNetwork
     from napari_medvlseg.core.volume_spec import VolumeSpec
 
-CPU_BYTES = 2 * 2**30
-"""Of memory that the draws of a batch may take, where no GPU tells how much it has."""
+CPU_BYTES = 4 * 2**30
+"""Of memory, where the system does not tell how much is free."""
+MEMORY = Path("/proc/meminfo")
+GROUP = Path("/sys/fs/cgroup")
+"""Where Linux tells of the memory, and of a container's limit."""
 ALIVE = 8
 """Tensors as large as a window times the network's width that a draw holds at once."""
 
@@ -120,10 +125,10 @@ class VolumePredictor:
         """Return how many draws of a window fit into memory, at most those wanted."""
         one, two, three = self.spec.patch
         each = 4 * ALIVE * self.network.width * one * two * three
-        free = CPU_BYTES
+        free = free_bytes()
         if self.device.type == "cuda":
-            free = torch.cuda.mem_get_info(self.device)[0] // 2
-        return max(1, min(wanted, free // each))
+            free = torch.cuda.mem_get_info(self.device)[0]
+        return max(1, min(wanted, free // 2 // each))
 
     def forget(self) -> None:
         """Drop the remembered words."""
@@ -133,3 +138,24 @@ class VolumePredictor:
         """Return the context of the chosen precision."""
         enabled = self.precision == "bfloat16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+
+
+def free_bytes() -> int:
+    """Return how much memory this process may still take, as far as that is told."""
+    available = _told(MEMORY, "MemAvailable:")
+    free = CPU_BYTES if available is None else 1024 * available
+    limit, used = (_told(GROUP / name) for name in ("memory.max", "memory.current"))
+    if limit is not None and used is not None:
+        cached = _told(GROUP / "memory.stat", "inactive_file") or 0  # is given up
+        free = min(free, limit - used + cached)
+    return max(free, 0)
+
+
+def _told(path: Path, name: str = "") -> int | None:
+    """Return the number after a name in a file of the system, if there is one."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found = re.search(rf"^{name}\s*(\d+)", text, re.MULTILINE)
+    return None if found is None else int(found[1])

@@ -360,3 +360,8 @@ def test_the_full_size_is_m3d_clips() -> None:
     assert network.layers == tuple(range(1, 11))
     assert (network.adapter_dim, network.beta, network.upscale_blocks) == (256, 2.35, 2)
     assert not config.train_encoders
+
+
+def test_structures_of_one_name_are_refused_before_training() -> None:
+    with pytest.raises(ValueError, match="'blob' twice"):
+        replace(TINY, structures="blob=1,the Blob=2")
