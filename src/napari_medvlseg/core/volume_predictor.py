@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from napari_medvlseg.core.models.volumetric import VolumeNetwork
     from napari_medvlseg.core.volume_spec import VolumeSpec
 
-CPU_BYTES = 2 * 2**30
-"""Of memory that the draws of a batch may take, where no GPU tells how much it has."""
+CPU_BYTES = 2**29
+"""Of memory that the draws of a batch may take, where no GPU tells how much it has:
+larger tensors come fresh from the system each time, which costs more than is won."""
 ALIVE = 8
 """Tensors as large as a window times the network's width that a draw holds at once."""
 
@@ -41,8 +42,9 @@ class VolumePredictor:
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``mps``.
     precision : str
-        ``auto``, ``float32`` or ``bfloat16``: of the draws. What is computed once is
-        computed in float32.
+        ``auto``, ``float32`` or ``bfloat16``: of the draws, and of what is computed
+        once a window where the network's answers do not suffer. Texts are read in
+        float32.
 
     Raises
     ------
@@ -108,7 +110,7 @@ class VolumePredictor:
 
     def look(self, window: Tensor, words: Any) -> Any:
         """Return what no noise touches of a window (1, channels, i, j, k)."""
-        with torch.inference_mode():
+        with torch.inference_mode(), self._autocast():
             return self.network.look(window.to(self.device), words)
 
     def draw(self, seen: Any, draws: int, noise: NoiseSource) -> Tensor:
