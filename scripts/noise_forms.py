@@ -52,6 +52,7 @@ from napari_medvlseg.core.models.compact import Compact, Pyramid
 from napari_medvlseg.core.preprocess.pixels import to_network_range
 from napari_medvlseg.core.reliability import case_reliability, summarise_reliability
 from napari_medvlseg.core.training.config import TrainConfig
+from napari_medvlseg.core.training.noise import SampleNoise
 from napari_medvlseg.core.training.plans import Plans
 from napari_medvlseg.core.training.samples import TILED, Sample, load_samples, render
 from napari_medvlseg.core.uncertainty import (
@@ -217,10 +218,11 @@ class Experiment:
             borrowed_styles=0.0,
             further_questions=FURTHER_QUESTIONS,
         )
-        plans = Plans(samples, config)
+        plans = Plans(samples, config, range(recipe.batch))
         for step in range(len(plans)):
             plan = plans[step]
-            told = render(plan, torch.Generator().manual_seed(step))
+            seeds = range(step * recipe.batch, (step + 1) * recipe.batch)
+            told = render(plan, SampleNoise.seeded(seeds))
             weight = 1 + (config.side_weight - 1) * plan.sided.float()
             pyramid = _encoded(self.encoder, told.images)
             words = self._words(plan.prompts)

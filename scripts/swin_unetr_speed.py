@@ -1,7 +1,7 @@
 """Time a forward pass of BiPVL-Seg of the paper's size beside MONAI's Swin UNETR.
 
     python scripts/swin_unetr_speed.py
-    python scripts/swin_unetr_speed.py --side 32 --width 12
+    python scripts/swin_unetr_speed.py --side 64 --width 12
 
 Random weights, float32, one image. Prints seconds by the clock and of the processor.
 """
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from monai.networks.nets.swin_unetr import SwinUNETR
 
-from napari_medvlseg.core.backbones.text_encoders import WordPieces
+from napari_medvlseg.core.backbones.text_encoders import TEXT_ENCODERS, WordPieces
 from napari_medvlseg.core.models.bipvlseg.config import BiPVLConfig
 from napari_medvlseg.core.models.bipvlseg.network import BiPVLSeg
 from napari_medvlseg.core.models.probabilistic_attention import zero_noise
@@ -27,7 +27,6 @@ CLASSES = 15
 """Of AMOS22."""
 WORDS = 96
 """Word pieces of a class's description."""
-MOST_WORDS = 30000
 
 
 def main() -> None:
@@ -53,7 +52,8 @@ def main() -> None:
             widths=(options.width,),
         )
     ).eval()
-    ids = torch.randint(1, MOST_WORDS, (CLASSES, WORDS))
+    vocabulary = TEXT_ENCODERS[ours.config.text].shape.vocabulary
+    ids = torch.randint(1, vocabulary, (CLASSES, WORDS))
     with torch.inference_mode():
         texts = ours.describe(WordPieces(ids, torch.ones_like(ids, dtype=torch.bool)))
         expected = _quickest(lambda: theirs(image), options.repeats)

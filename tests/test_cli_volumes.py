@@ -14,6 +14,7 @@ import pytest
 from napari_medvlseg.cli import main
 from napari_medvlseg.core import evaluate_volumes
 from napari_medvlseg.core.bundle import model_card
+from napari_medvlseg.core.io.labels import read_labels
 from tests.volume_models import write_tiny_bundle, write_tiny_run
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ class Read:
     def __init__(self) -> None:
         self.names: list[str] = []
         self.is_cut_off = True
-        self._read = evaluate_volumes.read_labels
+        self._read = read_labels
 
     def __call__(self, path: Path, image: Image) -> Any:
         if self.names and self.is_cut_off:

@@ -26,6 +26,7 @@ from napari_medvlseg.core.evaluate_volumes import (
     evaluate_volumes,
     summarise_volumes,
 )
+from napari_medvlseg.core.io.labels import read_labels
 from napari_medvlseg.core.io.read import read
 from napari_medvlseg.core.pipeline import segment
 from napari_medvlseg.core.volume_sets import volume_cases
@@ -194,7 +195,7 @@ def test_volumes_that_are_kept_are_not_made_again(
     first = next(evaluate_volumes(cases, predictor, config, (1,), Store()))
     assert (list(store), store[0][0]) == ([0], first)
     read: list[str] = []
-    original = evaluate_module.read_labels
+    original = read_labels
 
     def counted(path: Path, image: Image) -> Any:
         read.append(path.name)

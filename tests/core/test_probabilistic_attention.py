@@ -10,8 +10,11 @@ import pytest
 import torch
 
 from napari_medvlseg.core.models.probabilistic_attention import (
+    VARIANCE_FLOOR,
+    Gathered,
     ProbabilisticCrossAttention,
     _dropout_mask,
+    gaussian,
     zero_noise,
 )
 
@@ -250,6 +253,34 @@ def test_dropout_drops_as_often_as_it_says() -> None:
     mask = _dropout_mask(torch.randn(20_000, generator=generator), 0.2)
     assert (mask == 0).float().mean().item() == pytest.approx(0.2, abs=0.01)
     assert mask.mean().item() == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("form", ["shared", "dropout", "none"])
+def test_values_can_be_weighed_before_a_draw_moves_them_all_alike(form: str) -> None:
+    query, context, _ = _inputs()
+    module = ProbabilisticCrossAttention(DIM, heads=2, noise_form=form).double()
+    prepared = module.prepare(query, context)
+    gathered = module.gather(prepared)
+    assert isinstance(gathered, Gathered)
+    generator = torch.Generator().manual_seed(5)
+    epsilon = torch.randn(2, 1, DIM, generator=generator, dtype=torch.float64)
+    expected = module.attend(prepared, lambda _: epsilon)
+    torch.testing.assert_close(module.attend(gathered, lambda _: epsilon), expected)
+    still = module.attend(gathered, lambda _: 0 * epsilon)
+    assert torch.allclose(still, expected) == (form == "none")
+
+
+def test_values_that_move_each_by_itself_are_not_weighed_before() -> None:
+    query, context, _ = _inputs()
+    prepared = _attention().prepare(query, context)
+    assert _attention().gather(prepared) is prepared
+
+
+def test_a_variance_in_half_precision_is_torchs() -> None:
+    raw = torch.linspace(-30, 30, 4001).bfloat16()
+    _, variance = gaussian(torch.stack([raw, raw], dim=-1), torch.nn.Identity())
+    expected = torch.nn.functional.softplus(raw) + VARIANCE_FLOOR
+    assert torch.equal(variance[:, 0], expected)
 
 
 def test_an_unknown_form_of_noise_is_refused() -> None:

@@ -14,6 +14,7 @@ from napari_medvlseg.core.metrics import dice_similarity_coefficient
 from napari_medvlseg.core.training.medclipseg import run as module
 from napari_medvlseg.core.training.medclipseg.config import MedCLIPSegTrainConfig
 from napari_medvlseg.core.training.medclipseg.run import train_medclipseg_steps
+from napari_medvlseg.core.training.processes import Processes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +76,7 @@ def test_a_small_pair_learns_to_look_at_real_pictures(
         pytest.skip(f"{' and '.join(SETS)} are not both in {real_data}")
     monkeypatch.setitem(tower_shapes.SHAPES, "clip", (VISION, TEXT))
     monkeypatch.setattr(module, "VALIDATION_CASES", 20)
-    untrained = module._Run(roots, tmp_path / "untrained", CONFIG)
+    untrained = module._Run(roots, tmp_path / "untrained", CONFIG, Processes(0, 1))
     before = untrained.validate(CONFIG.epochs)
     records = list(train_medclipseg_steps(roots, tmp_path / "run", CONFIG))
     losses, after = [one["loss"] for one in records], records[-1]["validation"]

@@ -192,6 +192,22 @@ def test_the_classes_can_be_worded_anew_imported_and_exported(
         dock.classes.import_from(short)
 
 
+def test_long_names_of_classes_are_shown_whole(dock: SegmentWidget) -> None:
+    """On as many lines as they take in the column, however wide that is made."""
+    table, cell = dock.classes.table, _cell(dock, 0, 0)
+    line = table.rowHeight(0)
+    names = "Myocardium of the left ventricle in an MR image"
+    cell.setText(names)
+    metrics, wide = table.fontMetrics(), table.columnWidth(0)
+    assert metrics.horizontalAdvance(names) > wide  # it does not fit on one line
+    assert table.rowHeight(0) >= line + metrics.lineSpacing()
+    assert table.rowHeight(1) == line
+    rows = sum(table.rowHeight(row) for row in range(table.rowCount()))
+    assert table.height() > rows + metrics.lineSpacing()  # the headings are in it
+    table.setColumnWidth(0, 2 * metrics.horizontalAdvance(names))
+    assert table.rowHeight(0) == line
+
+
 def test_a_session_with_classes_comes_back(
     qtbot: QtBot, viewer: Any, dock: SegmentWidget, tmp_path: Path
 ) -> None:

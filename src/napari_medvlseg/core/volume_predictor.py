@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from napari_medvlseg.core.models.volumetric import VolumeNetwork
     from napari_medvlseg.core.volume_spec import VolumeSpec
 
-CPU_BYTES = 4 * 2**30
-"""Of memory, where the system does not tell how much is free."""
+CPU_BYTES = 2**29
+"""Of memory that the draws of a batch may take, where no GPU tells how much it has:
+larger tensors come fresh from the system each time, which costs more than is won."""
 MEMORY = Path("/proc/meminfo")
 GROUP = Path("/sys/fs/cgroup")
 """Where Linux tells of the memory, and of a container's limit."""
@@ -46,8 +47,9 @@ class VolumePredictor:
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``mps``.
     precision : str
-        ``auto``, ``float32`` or ``bfloat16``: of the draws. What is computed once is
-        computed in float32.
+        ``auto``, ``float32`` or ``bfloat16``: of the draws, and of what is computed
+        once a window where the network's answers do not suffer. Texts are read in
+        float32.
 
     Raises
     ------
@@ -113,7 +115,7 @@ class VolumePredictor:
 
     def look(self, window: Tensor, words: Any) -> Any:
         """Return what no noise touches of a window (1, channels, i, j, k)."""
-        with torch.inference_mode():
+        with torch.inference_mode(), self._autocast():
             return self.network.look(window.to(self.device), words)
 
     def draw(self, seen: Any, draws: int, noise: NoiseSource) -> Tensor:
@@ -125,10 +127,10 @@ class VolumePredictor:
         """Return how many draws of a window fit into memory, at most those wanted."""
         one, two, three = self.spec.patch
         each = 4 * ALIVE * self.network.width * one * two * three
-        free = free_bytes()
+        most = min(CPU_BYTES, free_bytes() // 2)
         if self.device.type == "cuda":
-            free = torch.cuda.mem_get_info(self.device)[0]
-        return max(1, min(wanted, free // 2 // each))
+            most = torch.cuda.mem_get_info(self.device)[0] // 2
+        return max(1, min(wanted, most // each))
 
     def forget(self) -> None:
         """Drop the remembered words."""
@@ -143,7 +145,7 @@ class VolumePredictor:
 def free_bytes() -> int:
     """Return how much memory this process may still take, as far as that is told."""
     available = _told(MEMORY, "MemAvailable:")
-    free = CPU_BYTES if available is None else 1024 * available
+    free = 2 * CPU_BYTES if available is None else 1024 * available
     limit, used = (_told(GROUP / name) for name in ("memory.max", "memory.current"))
     if limit is not None and used is not None:
         cached = _told(GROUP / "memory.stat", "inactive_file") or 0  # is given up

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QRect, Qt, Signal
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QFileDialog,
@@ -13,6 +13,7 @@ from qtpy.QtWidgets import (
     QHeaderView,
     QLabel,
     QPushButton,
+    QStyle,
     QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
@@ -37,8 +38,12 @@ if TYPE_CHECKING:
 FIELDS = ("title", *CONCEPTS)
 HEADINGS = ("Class", *CONCEPTS.values())
 ROWS_SHOWN = 5
+CLASS_WIDTH = 210
+"""Pixels, so that the next column is seen to begin in a dock of usual width."""
 SCROLL_BAR = 24
 """Pixels below the rows."""
+ROOM = 10
+"""Pixels that a line of text leaves free above and below, or on both sides."""
 FILES = "Sheets of classes (*.csv *.json)"
 
 
@@ -73,8 +78,6 @@ class ClassesView(QWidget):
         """Fill the table."""
         classes = self._shown = () if sheet is None else sheet.classes
         self.table.setRowCount(len(classes))
-        shown = min(len(classes), ROWS_SHOWN) + 1  # and the headings
-        self.table.setFixedHeight(self._line * shown + SCROLL_BAR)
         for row, each in enumerate(classes):
             for column, text in enumerate(getattr(each, field) for field in FIELDS):
                 item = QTableWidgetItem(text)
@@ -83,6 +86,7 @@ class ClassesView(QWidget):
                     color = QColor(self._colors[row])
                     item.setData(Qt.ItemDataRole.DecorationRole, color)
                 self.table.setItem(row, column, item)
+        self._fit_rows()
 
     def sheet(self) -> ClassSheet:
         """Return what the table says.
@@ -160,15 +164,12 @@ class ClassesView(QWidget):
         )
         self.table.setHorizontalHeaderLabels(list(HEADINGS))
         self.table.setTabKeyNavigation(False)  # the Tab key leaves the table
-        self.table.setWordWrap(False)
         header = self.table.horizontalHeader()
         if header is not None:
             header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
-            header.resizeSection(0, 190)
-        upright = self.table.verticalHeader()
-        self._line = self.table.fontMetrics().lineSpacing() + 10
-        if upright is not None:
-            upright.setDefaultSectionSize(self._line)
+            header.resizeSection(0, CLASS_WIDTH)
+            header.sectionResized.connect(self._fit_rows)
+        self.table.itemChanged.connect(self._fit_rows)
         self.load = named(
             QPushButton("Import …", self),
             "Import classes",
@@ -196,6 +197,22 @@ class ClassesView(QWidget):
         layout.addWidget(label)
         layout.addWidget(self.table)
         layout.addLayout(buttons)
+
+    def _fit_rows(self) -> None:
+        """Give each row the lines that its class's name takes, and the table theirs."""
+        style, metrics = self.table.style(), self.table.fontMetrics()
+        icon = 0
+        if style is not None:
+            icon = style.pixelMetric(QStyle.PixelMetric.PM_SmallIconSize)
+        width = self.table.columnWidth(0) - icon - 2 * ROOM
+        heights = [metrics.lineSpacing() + ROOM]  # of the headings
+        for row in range(self.table.rowCount()):
+            room = QRect(0, 0, max(1, width), 1)
+            wrapped = Qt.TextFlag.TextWordWrap.value
+            name = metrics.boundingRect(room, wrapped, self._text(row, 0))
+            heights.append(name.height() + ROOM)
+            self.table.setRowHeight(row, heights[-1])
+        self.table.setFixedHeight(sum(heights[: ROWS_SHOWN + 1]) + SCROLL_BAR)
 
     def _text(self, row: int, column: int) -> str:
         """Return a cell."""

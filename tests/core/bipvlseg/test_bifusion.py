@@ -151,6 +151,20 @@ def test_pooled_keys_are_the_averages_of_boxes() -> None:
     np.testing.assert_allclose(found[0], expected)
 
 
+def test_keys_in_half_precision_are_averaged_in_single() -> None:
+    """Torch's own average of so many is off by 0.01."""
+    module = VoxelAttention(DIM, 2, "pooled", side=2)
+    size, generator = (20, 20, 20), torch.Generator().manual_seed(0)
+    tokens = torch.randn(1, 8000, DIM, generator=generator).bfloat16()
+    seen: list[torch.Tensor] = []
+    module.attention.register_forward_pre_hook(lambda _, args: seen.append(args[1]))
+    with torch.autocast("cpu", torch.bfloat16):
+        module(tokens, torch.Size(size))
+    boxes = tokens[0].double().reshape(2, 10, 2, 10, 2, 10, DIM)
+    exact = boxes.mean(dim=(1, 3, 5)).reshape(8, DIM)
+    torch.testing.assert_close(seen[0][0].double(), exact, atol=1e-6, rtol=1e-5)
+
+
 def test_windows_attend_to_themselves_and_never_to_padding() -> None:
     module = VoxelAttention(DIM, 2, "windowed", side=2)
     randomise(module)

@@ -14,7 +14,9 @@ from napari_medvlseg.core.backbones.text_encoders import TextSpec, WordPieces
 from napari_medvlseg.core.errors import ImageError
 from napari_medvlseg.core.models.bipvlseg.config import VISION_MODELS, BiPVLConfig
 from napari_medvlseg.core.models.bipvlseg.network import BiPVLSeg
+from napari_medvlseg.core.models.bipvlseg.windows import BiPVLWindows
 from napari_medvlseg.core.models.probabilistic_attention import zero_noise
+from napari_medvlseg.core.sampling import DrawNoise, Place
 from napari_medvlseg.core.training.bipvlseg.config import (
     PRESETS_3D,
     AlignmentSettings,
@@ -207,6 +209,30 @@ def test_draws_differ_only_where_attention_is_probabilistic() -> None:
         )
         assert torch.equal(one, again)
         assert torch.equal(one, two) is not probabilistic
+
+
+@pytest.mark.parametrize("vision", ["unet", "swin-unetr"])
+def test_draws_of_what_was_looked_at_once_are_whole_passes(vision: str) -> None:
+    """Several at a time as each alone, and in half precision nearly."""
+    config = CONFIG if vision == "unet" else SWIN
+    config = replace(config, probabilistic=True, noise_form="shared")
+    network = _network(config).eval()
+    windows, pieces = BiPVLWindows(network, None), _texts()
+    image = _image(config)[:1]
+    with torch.inference_mode():
+        texts = network.describe(pieces)
+        seen = windows.look(image, texts)
+        found = windows.draw(seen, 3, DrawNoise(0, range(3), Place()))
+        for draw in range(3):
+            noise = DrawNoise(0, [draw], Place())
+            alone = network(image, texts, noise).logits[0]
+            torch.testing.assert_close(found[draw], alone, atol=1e-4, rtol=1e-4)
+        with torch.autocast("cpu", torch.bfloat16):
+            seen = windows.look(image, texts)
+            light = windows.draw(seen, 3, DrawNoise(0, range(3), Place()))
+    assert light.dtype == torch.bfloat16
+    off = light.float().softmax(dim=1) - found.softmax(dim=1)
+    assert 0 < float(off.abs().max()) < 0.05
 
 
 def test_the_text_free_twin_is_the_vision_model_alone() -> None:

@@ -83,7 +83,7 @@ def test_without_fusion_the_stages_are_monais_network(
             features = ours.stage(index, features)
             assert features.shape[1] == ours.stage_channels[index]
             skips.append(features)
-        logits = ours.decode(image, stem, skips)
+        logits = ours.decode(ours.early(image, stem), skips)
     expected = expected[0] if isinstance(expected, list) else expected
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
     assert ours.divisor == DIVISORS[name]
@@ -99,7 +99,8 @@ def test_what_a_stage_is_given_reaches_the_logits_by_its_own_skip(name: str) -> 
     for index in range(STAGES):
         features = vision.stage(index, features)
         skips.append(features.detach().requires_grad_())
-    logits = vision.decode(torch.rand(1, 2, *config.patch), stem.detach(), skips)
+    early = vision.early(torch.rand(1, 2, *config.patch), stem.detach())
+    logits = vision.decode(early, skips)
     weight = torch.rand(logits.shape)
     grads = torch.autograd.grad((weight * logits).sum(), skips)
     assert [float(grad.abs().max()) > 0 for grad in grads] == [True] * STAGES

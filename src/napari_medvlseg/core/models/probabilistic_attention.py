@@ -41,6 +41,15 @@ class Prepared(NamedTuple):
     """What the gate mixes with, (B, Q, D)."""
 
 
+class Gathered(NamedTuple):
+    """The same with the values already weighed, so that no draw sees a token."""
+
+    mean: Tensor
+    deviation: Tensor
+    """Of the weighed values, (B, Q, D) each."""
+    kept: Tensor
+
+
 class ProbabilisticCrossAttention(nn.Module):
     """Attend from a query sequence to a Gaussian context, behind a residual gate.
 
@@ -165,16 +174,41 @@ class ProbabilisticCrossAttention(nn.Module):
         mean, variance = gaussian(self.to_value(context), self.norm_value)
         return Prepared(weight, mean, variance, query if residual is None else residual)
 
-    def attend(self, prepared: Prepared, noise: NoiseSource) -> Tensor:
+    def gather(self, prepared: Prepared) -> Prepared | Gathered:
+        """Weigh the values before they are drawn, where that changes no draw.
+
+        It does not where all tokens of a draw share their noise, or have none: the
+        weighted mean of ``mean + deviation * noise`` is that of the means, and that
+        of the deviations times the noise.
+        """
+        if self.noise_form == "token":
+            return prepared
+        weight, kept = prepared.weight, prepared.kept
+        deviation = prepared.variance.sqrt()
+        return Gathered(
+            self._weighted(weight, prepared.mean),
+            self._weighted(weight, deviation),
+            kept,
+        )
+
+    def attend(self, prepared: Prepared | Gathered, noise: NoiseSource) -> Tensor:
         """Return one draw of what was prepared, (B, Q, D)."""
-        value = self._values(prepared.mean, prepared.variance, noise)
-        weighted = prepared.weight @ self._split(value)
-        attended = weighted.transpose(1, 2).flatten(2)  # (B, Q, D)
+        if isinstance(prepared, Gathered):
+            attended = self._values(prepared.mean, prepared.deviation, noise)
+        else:
+            deviation = prepared.variance.sqrt()
+            value = self._values(prepared.mean, deviation, noise)
+            attended = self._weighted(prepared.weight, value)
         gate = self.gate.sigmoid()
         mixed: Tensor = gate * self.to_output(attended) + (1 - gate) * prepared.kept
         return mixed
 
-    def _values(self, mean: Tensor, variance: Tensor, noise: NoiseSource) -> Tensor:
+    def _weighted(self, weight: Tensor, value: Tensor) -> Tensor:
+        """Return weighted means of the values (B, K, D), (B, Q, D)."""
+        weighted: Tensor = weight @ self._split(value)
+        return weighted.transpose(1, 2).flatten(2)
+
+    def _values(self, mean: Tensor, deviation: Tensor, noise: NoiseSource) -> Tensor:
         """Return the values of a draw, (B, K, D) (equations 9 and 10)."""
         if self.noise_form == "none":
             return mean
@@ -183,7 +217,7 @@ class ProbabilisticCrossAttention(nn.Module):
         epsilon = noise(shape).to(mean)
         if self.noise_form == "dropout":
             return mean * _dropout_mask(epsilon, self.dropout)
-        return mean + variance.sqrt() * epsilon
+        return mean + deviation * epsilon
 
     def _weights(
         self, q: Tensor, key_mean: Tensor, key_var: Tensor, mask: Tensor | None
@@ -214,4 +248,11 @@ def _dropout_mask(noise: Tensor, rate: float) -> Tensor:
 def gaussian(parameters: Tensor, norm: nn.Module) -> tuple[Tensor, Tensor]:
     """Split a projection into a normalised mean and a positive variance."""
     mean, raw = parameters.chunk(2, dim=-1)
-    return norm(mean), functional.softplus(raw) + VARIANCE_FLOOR
+    return norm(mean), _softplus(raw) + VARIANCE_FLOOR
+
+
+def _softplus(raw: Tensor) -> Tensor:
+    """Return log(1 + exp(raw)); on a processor, torch's is slow in half precision."""
+    if raw.device.type == "cpu":
+        return functional.softplus(raw.float()).to(raw.dtype)
+    return functional.softplus(raw)

@@ -46,7 +46,10 @@ class VolumeNetwork(Protocol):
         ...
 
     def look(self, window: Tensor, words: Any, /) -> Any:
-        """Return what no noise touches of a window (1, channels, I, J, K)."""
+        """Return what no noise touches of a window (1, channels, I, J, K).
+
+        Asked in the draws' precision, which a network may not want here.
+        """
         ...
 
     def draw(self, seen: Any, draws: int, noise: NoiseSource, /) -> Tensor:

@@ -76,7 +76,8 @@ def network_volume(
     else:
         low, high = window
         changed = ScaleIntensityRange(low, high, 0.0, 1.0, clip=True)(turned)
-    return torch.as_tensor(changed).float()
+    # Not MONAI's own kind of tensor, which takes part in every step of a network.
+    return torch.as_tensor(changed).as_subclass(torch.Tensor).float()
 
 
 def _finite(voxels: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from napari_medvlseg.core.models.fusion import SelfAttention
 from napari_medvlseg.core.models.probabilistic_attention import (
+    Gathered,
     NoiseSource,
     Prepared,
     ProbabilisticCrossAttention,
@@ -42,16 +43,16 @@ class Meeting(NamedTuple):
     """V', (B, T, D)."""
     looked: Tensor
     """V' as the attentions see it."""
-    heard: Prepared | Tensor
+    heard: Prepared | Gathered | Tensor
     """What the text sees of the volume; if that is drawn, all but the draw."""
 
     def expand(self, draws: int) -> Meeting:
         """Repeat one image for several draws without copying it."""
         heard = self.heard
-        if isinstance(heard, Prepared):
-            heard = Prepared(*(_repeated(part, draws) for part in heard))
-        else:
+        if isinstance(heard, Tensor):
             heard = _repeated(heard, draws)
+        else:
+            heard = type(heard)(*(_repeated(part, draws) for part in heard))
         return Meeting(
             _repeated(self.text, draws),
             _repeated(self.said, draws),
@@ -59,6 +60,10 @@ class Meeting(NamedTuple):
             _repeated(self.looked, draws),
             heard,
         )
+
+    def light(self, dtype: torch.dtype) -> Meeting:
+        """Return what is large, that of the voxels, in a precision of fewer bits."""
+        return self._replace(seen=self.seen.to(dtype), looked=self.looked.to(dtype))
 
 
 def _repeated(tensor: Tensor, draws: int) -> Tensor:
@@ -145,7 +150,8 @@ class BiFusion(nn.Module):
         looked, asking = self.norm_seen(seen), self.norm_asking_text(said)
         attention = self.text_from_vision
         if isinstance(attention, ProbabilisticCrossAttention):
-            return Meeting(text, said, seen, looked, attention.prepare(asking, looked))
+            heard = attention.gather(attention.prepare(asking, looked))
+            return Meeting(text, said, seen, looked, heard)
         return Meeting(text, said, seen, looked, attention(asking, looked))
 
     def exchange(
@@ -161,7 +167,7 @@ class BiFusion(nn.Module):
             i, j, k of the volume.
         """
         heard = met.heard
-        if isinstance(heard, Prepared):
+        if not isinstance(heard, Tensor):
             heard = self.text_from_vision.attend(heard, noise)
         said = met.said + self.mlp_text(heard)  # T^
         asked, attention = self.norm_said(said), self.vision_from_text
@@ -201,6 +207,8 @@ class VoxelAttention(nn.Module):
         if self.kind == "windowed":
             return self._windowed(volume)
         one, two, three = (min(edge, self.side) for edge in size)
+        if volume.dtype == torch.bfloat16:  # in which torch adds up coarsely
+            volume = volume.float()
         pooled = functional.adaptive_avg_pool3d(volume, (one, two, three))
         attended: Tensor = self.attention(tokens, pooled.flatten(2).transpose(1, 2))
         return attended

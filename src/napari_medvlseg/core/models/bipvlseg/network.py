@@ -20,6 +20,8 @@ from napari_medvlseg.core.models.bipvlseg.text import StagedText
 from napari_medvlseg.core.models.bipvlseg.vision import build_vision
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
 
     from napari_medvlseg.core.backbones.text_encoders import TextSpec, WordPieces
@@ -48,8 +50,8 @@ class BiPVLOutput(NamedTuple):
 class Looked(NamedTuple):
     """What no noise touches of some images and texts."""
 
-    image: Tensor
-    stem: Tensor
+    early: tuple[Tensor, ...]
+    """What the decoder makes of image and stem."""
     before: tuple[Tensor, ...]
     """Of the stages before the first that fuses."""
     features: Tensor
@@ -61,9 +63,8 @@ class Looked(NamedTuple):
 
     def expand(self, draws: int) -> Looked:
         """Repeat one image for several draws without copying it."""
-        image, stem, features, *before = (
-            tensor.expand(draws, *tensor.shape[1:])
-            for tensor in (self.image, self.stem, self.features, *self.before)
+        early, before, features = self._large(
+            lambda tensor: tensor.expand(draws, *tensor.shape[1:])
         )
         texts, meeting = self.texts, self.meeting
         if texts is not None:
@@ -72,15 +73,23 @@ class Looked(NamedTuple):
             )
         if meeting is not None:
             meeting = meeting.expand(draws)
-        return Looked(image, stem, tuple(before), features, texts, meeting)
+        return Looked(early, before, features, texts, meeting)
 
     def light(self, dtype: torch.dtype) -> Looked:
         """Return what is large of the image in a precision of fewer bits."""
-        image, stem, features, *before = (
-            tensor.to(dtype)
-            for tensor in (self.image, self.stem, self.features, *self.before)
+        early, before, features = self._large(lambda tensor: tensor.to(dtype))
+        meeting = self.meeting and self.meeting.light(dtype)
+        return Looked(early, before, features, self.texts, meeting)
+
+    def _large(
+        self, change: Callable[[Tensor], Tensor]
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], Tensor]:
+        """Return what is large of the image, changed: early, before and features."""
+        early, before = (
+            tuple(change(tensor) for tensor in part)
+            for part in (self.early, self.before)
         )
-        return Looked(image, stem, tuple(before), features, self.texts, self.meeting)
+        return early, before, change(self.features)
 
 
 class BiPVLSeg(nn.Module):
@@ -186,7 +195,8 @@ class BiPVLSeg(nn.Module):
             texts = self._for_each_image(texts, len(features))
             summary = self._summary(texts, len(features))
             meeting = self._fusion(first).prepare(features, summary)
-        return Looked(image, stem, tuple(before), features, texts, meeting)
+        early = self.vision.early(image, stem)
+        return Looked(early, tuple(before), features, texts, meeting)
 
     def draw(self, looked: Looked, noise: NoiseSource) -> BiPVLOutput:
         """Return one opinion on each image that was looked at."""
@@ -201,7 +211,7 @@ class BiPVLSeg(nn.Module):
                     texts = self._read_on(index, texts)
                 features, texts = self._meet(index, features, texts, (meeting, noise))
             skips.append(features)
-        logits = self.vision.decode(looked.image, looked.stem, skips)
+        logits = self.vision.decode(looked.early, skips)
         return BiPVLOutput(logits, self.class_embed(features))
 
     def _is_heard(self, index: int) -> bool:

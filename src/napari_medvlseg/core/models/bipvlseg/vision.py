@@ -45,7 +45,11 @@ class StagedVision(Protocol):
         """Return the features after stage 0, 1, 2 or 3: (B, C, i, j, k)."""
         ...
 
-    def decode(self, image: Tensor, stem: Tensor, features: Sequence[Tensor]) -> Tensor:
+    def early(self, image: Tensor, stem: Tensor) -> tuple[Tensor, ...]:
+        """Return what the decoder makes of image and stem, whatever the features."""
+        ...
+
+    def decode(self, early: Sequence[Tensor], features: Sequence[Tensor]) -> Tensor:
         """Return logits (B, channels, I, J, K) from the four stages' features."""
         ...
 
@@ -86,15 +90,20 @@ class StagedSwinUNETR(nn.Module):
         halved: Tensor = layer.downsample(tokens).permute(0, 4, 1, 2, 3)
         return halved
 
-    def decode(self, image: Tensor, stem: Tensor, features: Sequence[Tensor]) -> Tensor:
+    def early(self, image: Tensor, stem: Tensor) -> tuple[Tensor, ...]:
+        """Convolve the image and the stem, at strides 1 and 2."""
+        net = self.network
+        return net.encoder1(image), net.encoder2(_normalised(stem))
+
+    def decode(self, early: Sequence[Tensor], features: Sequence[Tensor]) -> Tensor:
         """Climb from stride 32 to 1."""
         net = self.network
-        skips = [_normalised(x) for x in (stem, *features)]
-        climbed = net.decoder5(net.encoder10(skips[4]), skips[3])
-        climbed = net.decoder4(climbed, net.encoder4(skips[2]))
-        climbed = net.decoder3(climbed, net.encoder3(skips[1]))
-        climbed = net.decoder2(climbed, net.encoder2(skips[0]))
-        logits: Tensor = net.out(net.decoder1(climbed, net.encoder1(image)))
+        skips = [_normalised(x) for x in features]
+        climbed = net.decoder5(net.encoder10(skips[3]), skips[2])
+        climbed = net.decoder4(climbed, net.encoder4(skips[1]))
+        climbed = net.decoder3(climbed, net.encoder3(skips[0]))
+        climbed = net.decoder2(climbed, early[1])
+        logits: Tensor = net.out(net.decoder1(climbed, early[0]))
         return logits
 
 
@@ -128,14 +137,18 @@ class StagedUNETR(nn.Module):
             tokens = block(tokens)
         return self._as_volume(vit.norm(tokens) if index == STAGES - 1 else tokens)
 
-    def decode(self, image: Tensor, stem: Tensor, features: Sequence[Tensor]) -> Tensor:
+    def early(self, image: Tensor, stem: Tensor) -> tuple[Tensor, ...]:
+        """Convolve the image itself: UNETR's finest skip."""
+        del stem
+        return (self.network.encoder1(image),)
+
+    def decode(self, early: Sequence[Tensor], features: Sequence[Tensor]) -> Tensor:
         """Climb from stride 16 to 1."""
-        del stem  # UNETR's finest skip comes from the image itself
         net = self.network
         climbed = net.decoder5(features[3], net.encoder4(features[2]))
         climbed = net.decoder4(climbed, net.encoder3(features[1]))
         climbed = net.decoder3(climbed, net.encoder2(features[0]))
-        logits: Tensor = net.out(net.decoder2(climbed, net.encoder1(image)))
+        logits: Tensor = net.out(net.decoder2(climbed, early[0]))
         return logits
 
     def _as_volume(self, tokens: Tensor) -> Tensor:
@@ -176,14 +189,24 @@ class StagedUNet(nn.Module):
         reduced: Tensor = downward[index](features)
         return reduced
 
-    def decode(self, image: Tensor, stem: Tensor, features: Sequence[Tensor]) -> Tensor:
-        """Climb back to full resolution."""
+    def early(self, image: Tensor, stem: Tensor) -> tuple[Tensor, ...]:
+        """Convolve the stem as the last step of the decoder does."""
         del image
+        conv = self.network.upsamples[-1].conv_block.conv1.conv
+        return (_convolve(conv, stem, slice(-stem.shape[1], None)),)
+
+    def decode(self, early: Sequence[Tensor], features: Sequence[Tensor]) -> Tensor:
+        """Climb back to full resolution."""
         climbed = features[-1]
-        skips = (*reversed(features[:-1]), stem)
-        for upsample, skip in zip(self.network.upsamples, skips, strict=True):
+        *upsamples, last = self.network.upsamples
+        for upsample, skip in zip(upsamples, reversed(features[:-1]), strict=True):
             climbed = upsample(climbed, skip)
-        logits: Tensor = self.network.output_block(climbed)
+        # A convolution of two volumes side by side is the sum of one of each.
+        climbed, block = last.transp_conv(climbed), last.conv_block
+        own = slice(climbed.shape[1])
+        climbed = early[0] + _convolve(block.conv1.conv, climbed, own)
+        climbed = block.conv2(block.lrelu(block.norm1(climbed)))
+        logits: Tensor = self.network.output_block(block.lrelu(block.norm2(climbed)))
         return logits
 
 
@@ -212,11 +235,15 @@ class StagedUNetPlusPlus(nn.Module):
         reduced: Tensor = getattr(self.network, f"conv_{index + 1}_0")(features)
         return reduced
 
-    def decode(self, image: Tensor, stem: Tensor, features: Sequence[Tensor]) -> Tensor:
-        """Fill the triangle of nested nodes, column by column."""
+    def early(self, image: Tensor, stem: Tensor) -> tuple[Tensor, ...]:
+        """Return the stem, which the nodes of the first row see as it is."""
         del image
+        return (stem,)
+
+    def decode(self, early: Sequence[Tensor], features: Sequence[Tensor]) -> Tensor:
+        """Fill the triangle of nested nodes, column by column."""
         net = self.network
-        rows = [[level] for level in (stem, *features)]
+        rows = [[level] for level in (*early, *features)]
         for column in range(1, STAGES + 1):
             for row in range(STAGES + 1 - column):
                 node = getattr(net, f"upcat_{row}_{column}")
@@ -243,6 +270,13 @@ def build_vision(config: BiPVLConfig) -> StagedVision:
 def _kernel(into: Sequence[int], out_of: Sequence[int]) -> list[int]:
     """Return a level's kernel: 1 along axes that no stride around it shortens."""
     return [3 if max(steps) > 1 else 1 for steps in zip(into, out_of, strict=True)]
+
+
+def _convolve(conv: nn.Conv3d, volume: Tensor, channels: slice) -> Tensor:
+    """Apply the part of a convolution, which has no bias, that sees some channels."""
+    return functional.conv3d(
+        volume, conv.weight[:, channels], stride=conv.stride, padding=conv.padding
+    )
 
 
 def _normalised(features: Tensor) -> Tensor:

@@ -70,7 +70,7 @@ class BiPVLWindows(nn.Module):
 
     def draw(self, seen: Looked, draws: int, noise: NoiseSource) -> Tensor:
         """Return the logits of several draws, (S, C, I, J, K)."""
-        device = seen.image.device.type
+        device = seen.features.device.type
         if torch.is_autocast_enabled(device):  # else it would be cast in every draw
             seen = seen.light(torch.get_autocast_dtype(device))
         return self.network.draw(seen.expand(draws), noise).logits

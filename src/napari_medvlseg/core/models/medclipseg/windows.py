@@ -76,14 +76,15 @@ class MedCLIPSegWindows(nn.Module):
         return tuple(self._read(text) for text in texts)
 
     def look(self, window: Tensor, words: tuple[Question, ...]) -> Seen:
-        """Return what no noise touches of a window (1, 1, I, J, K).
+        """Return what no noise touches of a window (1, 1, I, J, K), in float32.
 
         Raises
         ------
         ImageError
             If the window is not of the network's size.
         """
-        return Seen(self.network.encode_normalised(window), words)
+        with torch.autocast(window.device.type, enabled=False):
+            return Seen(self.network.encode_normalised(window), words)
 
     def draw(self, seen: Seen, draws: int, noise: NoiseSource) -> Tensor:
         """Return the logits of several draws, (S, P, I, J, K).
