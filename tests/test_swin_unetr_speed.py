@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from swin_unetr_speed import main
 
 from napari_medvlseg.core.backbones.text_encoders import TEXT_ENCODERS
-from scripts.swin_unetr_speed import main
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
