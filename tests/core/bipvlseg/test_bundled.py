@@ -37,6 +37,8 @@ def test_a_bundle_is_whole_small_and_as_good_as_it_says(model: str) -> None:
     assert measured["samples"] == 30
     assert card.volume is not None
     assert measured["flips"] == card.volume.flips != ""
+    assert card.volume.learnt_flips == card.volume.flips
+    assert not card.volume.asks
     mean, spread = measured["dsc"]["mean"], measured["dsc"]["std"]
     assert mean >= FLOORS[model]
     told = f"{mean:.3f} ± {spread:.3f}"
