@@ -209,7 +209,8 @@ def test_the_start_is_the_deviation_of_the_values(form: str) -> None:
     module.start_at(1.7)
     prepared = module.prepare(query, context)
     given = noise if form == "token" else noise[:, :1]
-    moved = module._values(prepared.mean, prepared.variance, lambda _: given)
+    deviation = prepared.variance.sqrt()
+    moved = module._values(prepared.mean, deviation, lambda _: given)
     torch.testing.assert_close(moved - prepared.mean, 1.7 * given.expand_as(moved))
 
 
