@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_medvlseg.core.models.few_keys import attend
 from napari_medvlseg.core.models.probabilistic_attention import (
     NoiseSource,
     ProbabilisticCrossAttention,
@@ -39,11 +38,11 @@ class SelfAttention(nn.Module):
         """Return the attended context (B, Q, D); `mask` (B, K) is False at padding."""
         q = self._split(self.to_query(query))
         key, value = self.to_key_value(context).chunk(2, dim=-1)
-        attended = attend(
+        attended = functional.scaled_dot_product_attention(
             q,
             self._split(key),
             self._split(value),
-            None if mask is None else mask[:, None, None, :],
+            attn_mask=None if mask is None else mask[:, None, None, :],
         )
         output: Tensor = self.to_output(attended.transpose(1, 2).flatten(2))
         return output
