@@ -156,7 +156,10 @@ def test_labels_without_a_class_are_told(tiny_volumes: Path, tmp_path: Path) -> 
 
 
 def test_fine_tuning_begins_where_another_run_ended(
-    tiny_volumes: Path, finished: Path, tmp_path: Path
+    tiny_volumes: Path,
+    finished: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """On the same classes with all weights, on others without those of the classes."""
     same, other = BiPVLSeg(TINY.network(2, 1)), BiPVLSeg(TINY.network(5, 1))
@@ -169,7 +172,12 @@ def test_fine_tuning_begins_where_another_run_ended(
     stem = "vision.network.input_block.conv1.conv.weight"
     assert torch.equal(other.state_dict()[stem], _weights(finished)[stem])
     config = replace(TINY, start=str(finished), epochs=1)
-    assert len(list(train_volume_steps(tiny_volumes, tmp_path, config))) == 2
+    assert len(list(train_volume_steps(tiny_volumes, tmp_path / "same", config))) == 2
+    assert "not taken from it" not in caplog.text
+    config = replace(config, sheet="cardiac-3d")
+    assert len(list(train_volume_steps(tiny_volumes, tmp_path / "other", config))) == 2
+    assert f"{finished}: not taken from it" in caplog.text
+    assert all(name in caplog.text for name in left_out)
 
 
 def test_fine_tuning_begins_with_the_bundle_of_a_run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from napari_medvlseg.core.training.bipvlseg.config import BiPVLTrainConfig
     from napari_medvlseg.core.training.loop import Record, Recorded
     from napari_medvlseg.core.training.processes import Processes
+
+_logger = logging.getLogger(__name__)
 
 
 def train_volume_steps(
@@ -112,7 +115,13 @@ class _Run(VolumeRun):
             network = BiPVLSeg(shape)
         load_text_encoder(network, config)
         if config.start:
-            start_from(network, config.start)
+            left_out = start_from(network, config.start)
+            if left_out and self.processes.first:
+                _logger.warning(
+                    "%s: not taken from it, since it has other classes: %s",
+                    config.start,
+                    ", ".join(left_out),
+                )
         texts = None
         if config.text != NO_TEXT:
             texts = tokenize(self.sheet, config.text_format, config.text)
