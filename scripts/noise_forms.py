@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -39,6 +38,7 @@ from noise_settings import (
     draw_logits,
     network,
 )
+from page_tables import markdown, put
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -117,7 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     lines = table(options.output)
     print("\n".join(lines))
     if options.page:
-        write_table(options.page, lines)
+        page = options.page.read_text(encoding="utf-8")
+        options.page.write_text(put(page, "noise_forms", lines), encoding="utf-8")
 
 
 def run_name(text: str) -> tuple[str, int]:
@@ -336,12 +337,12 @@ def _fit(sample: Sample, size: int) -> Sample:
 def table(folder: Path) -> list[str]:
     """Return the lines of the table: a row a setting, the mean over its seeds."""
     header = ["setting", "seeds", *COLUMNS.values(), "learnt deviation"]
-    lines = [header, ["---"] * len(header)]
+    rows = []
     for name, setting in SETTINGS.items():
         told = [_read(path) for path in sorted(folder.glob(f"{name}.[0-9].json"))]
         if told:
-            lines.append([setting.label, str(len(told)), *_cells(told)])
-    return [f"| {' | '.join(cells)} |" for cells in lines]
+            rows.append([setting.label, str(len(told)), *_cells(told)])
+    return markdown(header, rows)
 
 
 def _cells(told: list[dict[str, Any]]) -> Iterator[str]:
@@ -369,24 +370,6 @@ def _means(told: Sequence[Figures]) -> Figures:
 def _read(path: Path) -> Any:
     """Return a result."""
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def write_table(page: Path, lines: list[str]) -> None:
-    """Put the table into its place on a page.
-
-    Raises
-    ------
-    SystemExit
-        If the page has no such place.
-    """
-    pattern = r"(<!-- table: noise_forms -->\n).*?(<!-- end -->)"
-    text = "\n".join(["", *lines, "", ""])  # no backslashes: safe to insert
-    old = page.read_text(encoding="utf-8")
-    new, count = re.subn(pattern, rf"\g<1>{text}\g<2>", old, flags=re.DOTALL)
-    if not count:
-        msg = f"{page}: expected a line <!-- table: noise_forms -->, found none"
-        raise SystemExit(msg)
-    page.write_text(new, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -14,21 +14,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
+import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import matplotlib as mpl
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from page_tables import markdown, put
 
 from napari_medvlseg.core.averages import join_sets
 from napari_medvlseg.core.datasets import DESIGNS
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from napari_medvlseg.core.reports.figures import write_figures
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "results.md"
@@ -64,14 +64,12 @@ def main() -> None:
         "methods": _methods(results),
         "doubt": _doubt(results),
     }
-    only = options.only.split(",") if options.only else tables
-    for name, lines in tables.items():
-        if name not in only:
-            continue
-        pattern = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)"
-        text = "\n".join(["", *lines, "", ""])  # no backslashes: safe to insert
-        page, count = re.subn(pattern, rf"\g<1>{text}\g<2>", page, flags=re.DOTALL)
-        print(f"{name}: {len(lines)} lines{'' if count else ', no place on the page'}")
+    only = options.only.split(",") if options.only else [*tables]
+    if unknown := set(only) - set(tables):
+        parser.error(f"expected of {', '.join(tables)}, got {', '.join(unknown)}")
+    for name in only:
+        page = put(page, name, tables[name])
+        print(f"{name}: {len(tables[name])} lines")
     PAGE.write_text(page, encoding="utf-8")
     _draw_curves(results["original"])
     _draw_counts(results["original"])
@@ -84,12 +82,6 @@ def _read(folder: Path) -> Results:
         for path in sorted(folder.glob("*.json"))
         for told in [json.loads(path.read_text(encoding="utf-8"))]
     }
-
-
-def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return the lines of a Markdown table."""
-    marks = ("---",) * len(header)
-    return [f"| {' | '.join(row)} |" for row in (header, marks, *rows)]
 
 
 def _number(value: float | None, digits: int = 3) -> str:
@@ -110,7 +102,7 @@ def _accuracy(results: Results) -> list[str]:
             ]
             absent = f"{100 * part['absent']:.1f} %"
             rows.append((label, str(part["n"]), *figures, absent))
-    return _table(("set", "cases", "DSC", "NSD 2 px", "answered with nothing"), rows)
+    return markdown(("set", "cases", "DSC", "NSD 2 px", "answered with nothing"), rows)
 
 
 def _surface(results: Results) -> list[str]:
@@ -124,7 +116,7 @@ def _surface(results: Results) -> list[str]:
             told = (_number(pearson[k]["pixels"]) for k in UNCERTAINTIES)
             rows.append((name, _number(entry["hd95"]["mean"], 1), *means, f1, *told))
     header = ("set", "HD95 (px)", "sensitivity", "specificity", "F1")
-    return _table((*header, "Pearson: entropy", "mutual information"), rows)
+    return markdown((*header, "Pearson: entropy", "mutual information"), rows)
 
 
 def _counts(results: Results) -> list[str]:
@@ -139,7 +131,7 @@ def _counts(results: Results) -> list[str]:
         (name, *(_number(by_count[count]["dsc"]["mean"]) for count in counts))
         for name, by_count in told.items()
     ]
-    return _table(("set", *(str(count) for count in counts)), rows)
+    return markdown(("set", *(str(count) for count in counts)), rows)
 
 
 def _domains(results: Results) -> list[str]:
@@ -155,7 +147,7 @@ def _domains(results: Results) -> list[str]:
         if domains:
             sides = ("in", "out", "harmonic_mean")
             rows.append((design, *(_number(domains[side]["dsc"]) for side in sides)))
-    return _table(("prompts", "in domain", "out of domain", "harmonic mean"), rows)
+    return markdown(("prompts", "in domain", "out of domain", "harmonic mean"), rows)
 
 
 def _wording(results: Results) -> list[str]:
@@ -173,7 +165,7 @@ def _wording(results: Results) -> list[str]:
         )
         for name in results["original"]
     ]
-    return _table(("set", *designs), rows)
+    return markdown(("set", *designs), rows)
 
 
 def _absence(results: Results) -> list[str]:
@@ -189,7 +181,7 @@ def _absence(results: Results) -> list[str]:
             found = np.mean([case["present"] for case in normal])
             label = f"BUSI's normal pictures, {design}"
             rows.append((label, str(len(normal)), f"{100 * (1 - found):.1f} %"))
-    return _table(("asked", "questions", "answered with nothing"), rows)
+    return markdown(("asked", "questions", "answered with nothing"), rows)
 
 
 def _reliability(results: Results) -> list[str]:
@@ -215,7 +207,7 @@ def _reliability(results: Results) -> list[str]:
         *("set", "entropy", "mutual information", "Brier, union", "Brier, image"),
         *("ECE, union", "ECE, image", "share of MI", "ranking of pictures"),
     )
-    return _table(header, rows)
+    return markdown(header, rows)
 
 
 def _methods(results: Results) -> list[str]:
@@ -244,7 +236,7 @@ def _methods(results: Results) -> list[str]:
         *("set", "method", "DSC", "Brier, union", "Brier, image", "ECE, union"),
         *("entropy", "mutual information", "ranking of pictures"),
     )
-    return _table(header, rows)
+    return markdown(header, rows)
 
 
 def _doubt(results: Results) -> list[str]:
@@ -268,7 +260,7 @@ def _doubt(results: Results) -> list[str]:
         *("set", "contradictory: doubt", "contradictory: mean entropy"),
         *("made-up word: doubt", "made-up word: mean entropy"),
     )
-    return _table(header, rows)
+    return markdown(header, rows)
 
 
 def _draw_curves(original: dict[str, dict[str, Any]]) -> None:
@@ -303,20 +295,11 @@ def _draw_curves(original: dict[str, dict[str, Any]]) -> None:
 
 
 def _draw_counts(original: dict[str, dict[str, Any]]) -> None:
-    """DSC after some of the draws, less that after all."""
-    figure, axis = plt.subplots(figsize=(5.5, 4), layout="constrained")
-    for name, entry in original.items():
-        told = entry.get("sample_counts", [])
-        if told:
-            dsc = np.array([one["dsc"]["mean"] for one in told])
-            counts = [one["samples"] for one in told]
-            axis.plot(counts, dsc - dsc[-1], marker=".", label=name)
-    axis.axhline(0, color="0.7", linewidth=0.8)
-    axis.set(xlabel="draws", ylabel="DSC less that of all draws", title="DSC by draws")
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(fontsize=8, frameon=False)
-    figure.savefig(IMAGES / "samples.png", dpi=100)
-    plt.close(figure)
+    """Accuracy and ranking by draws, as medvlseg evaluate draws them."""
+    with TemporaryDirectory() as folder:
+        for path in write_figures(list(original.values()), Path(folder)):
+            if path.name == "samples.png":
+                shutil.copyfile(path, IMAGES / path.name)
 
 
 if __name__ == "__main__":
