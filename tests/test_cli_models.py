@@ -102,6 +102,10 @@ def test_a_checkpoint_is_imported_verified_exported_and_removed(
         (("import", "empty", "--tokenizer", "."), "has its own"),
         (("remove", "compact"), "comes with the package"),
         (("export", "compact", "--output", "x.zip", "--blend", "b"), "a run's folder"),
+        (
+            ("export", "compact", "--output", "x.zip", "--words-noise", "1,1,9"),
+            "a run's folder",
+        ),
         (("fetch", "compact"), "id of a released model"),
         (("verify", "nothing"), "expected a model id"),
     ],

@@ -344,6 +344,7 @@ def test_a_run_is_exported_with_its_figures_and_the_model_is_listed(
     assert main(["models", "show", "mine-3d"]) == 0
     assert "| Hippocampus | A | 0.500 | 0.500 | - |" in capsys.readouterr().out
     assert main([*words, "--blend", "compact"]) == 2
+    assert main([*words, "--pixels-noise", "1,1,2"]) == 2
     packed = str(tmp_path / "mine.zip")
     assert main(["models", "export", "mine-3d", "--output", packed]) == 0
     assert main(["models", "import", packed, "--name", "again"]) == 0

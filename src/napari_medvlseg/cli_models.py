@@ -121,15 +121,23 @@ def run_export(options: argparse.Namespace) -> int:
 
     blend = Blend(options.blend, options.share) if options.blend else None
     figures = _read_figures(options.figures) if options.figures else None
+    noise = _noise(options)
     if not is_medclipseg(run):
-        export_bundle(run, options.output, figures, blend)
-    elif blend is None:
+        export_bundle(run, options.output, figures, blend, noise)
+    elif blend is None and not noise:
         export_medclipseg(run, options.output, figures)
     else:
-        msg = f"{run}: --blend is for runs of --preset compact; leave it out"
+        flag = "--blend" if blend else "--pixels-noise and --words-noise"
+        msg = f"{run}: {flag}: only for runs of --preset compact; leave it out"
         raise UsageError(msg)
     say(f"bundle written to {options.output}; use it with --model {options.output}")
     return 0
+
+
+def _noise(options: argparse.Namespace) -> dict[str, tuple[float, ...]]:
+    """Return the factors of the noise that were given."""
+    given = {name: getattr(options, name) for name in ("pixels_noise", "words_noise")}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _export_volumes(run: Path, options: argparse.Namespace) -> int:
@@ -140,8 +148,11 @@ def _export_volumes(run: Path, options: argparse.Namespace) -> int:
         export_medclip_volume_bundle,
     )
 
-    if options.blend:
-        msg = f"{run}: --blend averages models of pictures only"
+    if options.blend or _noise(options):
+        msg = (
+            f"{run}: --blend, --pixels-noise and --words-noise: only for models of "
+            "pictures; leave them out"
+        )
         raise UsageError(msg)
     figures = _read_figures(options.figures) if options.figures else None
     told = read_object(
@@ -159,9 +170,12 @@ def _export_model(options: argparse.Namespace) -> int:
     from napari_medvlseg.core.bundle import model_card
     from napari_medvlseg.core.checkpoints.store import pack_bundle
 
-    if options.figures or options.blend:
-        msg = f"{options.source}: --figures and --blend want a run's folder, with its "
-        raise UsageError(msg + "checkpoint.pt")
+    if options.figures or options.blend or _noise(options):
+        msg = (
+            f"{options.source}: --figures, --blend, --pixels-noise and --words-noise "
+            "want a run's folder, with its checkpoint.pt"
+        )
+        raise UsageError(msg)
     card = model_card(options.source)
     with progress("copying (MB)", None) as move:
         for step in pack_bundle(card, options.output, overwrite=options.overwrite):

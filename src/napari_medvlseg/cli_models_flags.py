@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_medvlseg.cli_options import path_of
+from napari_medvlseg.cli_options import path_of, read_decimals
 
 if TYPE_CHECKING:
     import argparse
@@ -126,6 +126,14 @@ def _export(actions: Any, command: Callable[..., Any]) -> None:
         metavar="NUMBER",
         help="Of the run's weights in that average [0.5]",
     )
+    for whose in ("pixels", "words"):
+        export.add_argument(
+            f"--{whose}-noise",
+            type=read_decimals,
+            metavar="X,X,X",
+            help=f"Of a run of compact: factors of the noise of the {whose}' values at "
+            "the strides 32, 16 and 8 [the run's]",
+        )
     _overwrite(export)
 
 

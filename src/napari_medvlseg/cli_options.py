@@ -272,7 +272,7 @@ def _reader_of(default: object) -> Callable[[str], object]:
     """Return what turns a flag's text into a field's value."""
     if isinstance(default, tuple):
         decimal = any(isinstance(item, float) for item in default)
-        return _read_decimals if decimal else _read_numbers
+        return read_decimals if decimal else _read_numbers
     if isinstance(default, dict):
         return _read_shares
     if default is None:
@@ -309,7 +309,7 @@ def _read_numbers(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(msg) from error
 
 
-def _read_decimals(text: str) -> tuple[float, ...]:
+def read_decimals(text: str) -> tuple[float, ...]:
     """Read ``1.5,1.5,2``."""
     try:
         return tuple(float(part) for part in text.split(","))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
+from typing import Any
+
 import pytest
 import torch
 
@@ -10,7 +14,7 @@ from napari_medvlseg.core.backbones.efficientnet import (
     efficientnet_lite0,
     load_imagenet_weights,
 )
-from napari_medvlseg.core.models.compact import Compact, Pyramid
+from napari_medvlseg.core.models.compact import Compact, CompactConfig, Pyramid, Settled
 from napari_medvlseg.core.models.probabilistic_attention import zero_noise
 from napari_medvlseg.core.sampling import DrawNoise, Place
 
@@ -70,6 +74,100 @@ def test_draws_differ_and_a_draw_repeats(
     first, again, other = (_draw(network, pyramid, words, [draw]) for draw in (0, 0, 1))
     torch.testing.assert_close(first, again)
     assert not torch.allclose(first, other, atol=1e-4)
+
+
+@pytest.mark.parametrize("place", range(3))
+@pytest.mark.parametrize("whose", ["pixels_noise", "words_noise"])
+def test_a_factor_scales_the_noise_of_one_attention(whose: str, place: int) -> None:
+    """At its stride; all others keep theirs."""
+    factors = tuple(7.0 if index == place else 1.0 for index in range(3))
+    choices: dict[str, Any] = {whose: factors}
+    stages: Any = Compact(CompactConfig(**choices)).fusion
+    for index, fusion in enumerate(stages):
+        found = {
+            "pixels_noise": fusion.text_to_vision.noise_scale,
+            "words_noise": fusion.vision_to_text.noise_scale,
+        }
+        expected = dict.fromkeys(found, 1.0)
+        if index == place:
+            expected[whose] = 7.0
+        assert found == expected
+
+
+def test_factors_of_nothing_leave_no_noise(
+    network: Compact, pyramid: Pyramid, words: torch.Tensor
+) -> None:
+    silent = Compact(CompactConfig(pixels_noise=(0, 0, 0), words_noise=(0, 0, 0)))
+    silent.load_state_dict(network.state_dict())
+    first, other = (_draw(silent.eval(), pyramid, words, [draw]) for draw in (0, 1))
+    torch.testing.assert_close(first, other)
+    mask = torch.ones(1, words.shape[1], dtype=torch.bool)
+    still = network.draw(pyramid, words, mask, zero_noise).logits
+    torch.testing.assert_close(first, still)
+
+
+@pytest.mark.parametrize("form", ["shared", "token"])
+@pytest.mark.parametrize(
+    ("pixels_noise", "words_noise", "done", "calls"),
+    [
+        ((1, 1, 1), (1, 1, 1), 0, 6),
+        ((0, 1, 1), (0, 1, 1), 1, 4),
+        ((0, 0, 0), (0, 5, 5), 1, 2),
+        ((0, 0, 0), (0, 0, 20), 2, 1),
+        ((0, 0, 1), (0, 0, 0), 2, 1),
+        ((0, 0, 0), (0, 0, 0), 3, 0),
+    ],
+)
+def test_what_is_settled_once_changes_no_draw(
+    pixels_noise: tuple[int, ...],
+    words_noise: tuple[int, ...],
+    done: int,
+    calls: int,
+    form: str,
+) -> None:
+    """Draws that begin where noise comes in equal those that begin at the picture."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(3)
+        config = CompactConfig(
+            noise_form=form, pixels_noise=pixels_noise, words_noise=words_noise
+        )
+        network = Compact(config).eval().requires_grad_(requires_grad=False)
+    generator = torch.Generator().manual_seed(5)
+    pyramid = network.encode_image(torch.randn(1, 3, 64, 96, generator=generator))
+    words = network.encode_words(torch.randn(1, 6, 384, generator=generator))
+    mask = torch.ones(3, 6, dtype=torch.bool)
+    asked: list[tuple[int, ...]] = []
+
+    def draw(image: Pyramid | Settled) -> torch.Tensor:
+        noise = DrawNoise(0, range(3), Place())
+
+        def source(shape: tuple[int, ...]) -> torch.Tensor:
+            asked.append(shape)
+            return noise(shape)
+
+        return network.draw(
+            image.expand(3), words.expand(3, -1, -1), mask, source
+        ).logits
+
+    settled = network.settle(pyramid, words, mask[:1])
+    assert settled.done == done
+    assert settled.input_size == (64, 96)
+    torch.testing.assert_close(draw(settled), draw(pyramid), atol=1e-4, rtol=0)
+    assert len(asked) == 2 * calls
+    assert torch.allclose(*draw(settled)[:2], atol=1e-4) == (calls == 0)
+
+
+def test_the_factors_come_back_from_json() -> None:
+    config = CompactConfig(words_noise=(1.0, 2.5, 10.0))
+    assert CompactConfig(**json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    "factors", [(), (1.0,), (1.0, 1.0, -1.0), (1.0, 1.0, math.nan), (math.inf, 1, 1)]
+)
+def test_wrong_factors_are_refused(factors: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="words_noise must be 3 numbers of 0 or more"):
+        CompactConfig(words_noise=factors)
 
 
 def test_padding_of_the_words_changes_no_logit(

@@ -256,6 +256,47 @@ def test_dropout_drops_as_often_as_it_says() -> None:
     assert mask.mean().item() == pytest.approx(1.0, abs=0.01)
 
 
+@pytest.mark.parametrize("form", ["token", "shared"])
+def test_the_scale_multiplies_the_noise(form: str) -> None:
+    """A draw at scale 3 is the draw at scale 1 of three times the noise."""
+    query, context, noise = _inputs()
+    given = noise if form == "token" else noise[:, :1]
+    module = _attention()
+    module.noise_form = form
+    expected = module(query, context, lambda _: 3 * given)
+    plain = module(query, context, lambda _: given)
+    module.noise_scale = 3.0
+    scaled = module(query, context, lambda _: given)
+    torch.testing.assert_close(scaled, expected)
+    assert not torch.allclose(scaled, plain)
+    prepared = module.prepare(query, context)  # weighed before it is drawn, the same
+    gathered = module.attend(module.gather(prepared), lambda _: given)
+    torch.testing.assert_close(gathered, expected)
+
+
+def test_a_scale_of_nothing_is_the_mean_of_all_draws() -> None:
+    query, context, noise = _inputs()
+    module = _attention()
+    still = module(query, context, zero_noise)
+    module.noise_scale = 0.0
+    torch.testing.assert_close(module(query, context, lambda _: noise), still)
+
+
+def test_the_scale_leaves_the_weights_of_the_keys() -> None:
+    """Doubtful keys are penalised by their own variances, not by the values'."""
+    query, context, _ = _inputs()
+    module = _attention()
+    weight = module.prepare(query, context).weight
+    module.noise_scale = 10.0
+    assert torch.equal(module.prepare(query, context).weight, weight)
+
+
+@pytest.mark.parametrize("scale", [-1.0, math.inf, math.nan])
+def test_a_scale_below_nothing_is_refused(scale: float) -> None:
+    with pytest.raises(ValueError, match="expected a noise_scale of 0 or more, got"):
+        ProbabilisticCrossAttention(DIM, noise_scale=scale)
+
+
 @pytest.mark.parametrize("form", ["shared", "dropout", "none"])
 def test_values_can_be_weighed_before_a_draw_moves_them_all_alike(form: str) -> None:
     query, context, _ = _inputs()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from napari_medvlseg.core.windows import (
 DEVICES = ("auto", "cpu", "cuda", "mps")
 NOISE_FORMS = ("token", "shared", "dropout", "none")
 """How the draws of a network differ; `ProbabilisticCrossAttention` tells."""
+NOISE_STRIDES = 3
+"""Strides at which compact draws noise: 32, 16 and 8."""
 PRECISIONS = ("auto", "float32", "bfloat16")
 TILINGS = ("auto", "whole", "tile")
 FORMATS = ("auto", "nifti", "nrrd", "tiff", "dicom-seg")
@@ -119,3 +122,19 @@ def cache_folder() -> Path:
     """Return the folder of downloads: ``MEDVLSEG_CACHE``, or the user's cache."""
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     return Path(os.environ.get("MEDVLSEG_CACHE", default / "napari-medvlseg"))
+
+
+def check_noise(name: str, factors: tuple[float, ...]) -> None:
+    """Refuse what are no factors of the noise at `NOISE_STRIDES` strides.
+
+    Raises
+    ------
+    ValueError
+        If they are not so many, or one is below 0 or not finite.
+    """
+    if len(factors) != NOISE_STRIDES or not all(0 <= x < math.inf for x in factors):
+        msg = (
+            f"{name} must be {NOISE_STRIDES} numbers of 0 or more, for the strides 32, "
+            f"16 and 8, got {', '.join(map(str, factors)) or 'none'}"
+        )
+        raise ValueError(msg)

@@ -78,8 +78,8 @@ class Question:
             for draws in group:
                 mirrored = self.mirrors and is_mirrored(draws[0])
                 if mirrored not in views:
-                    seen = pixels.flip(-1) if mirrored else pixels
-                    views[mirrored] = predictor.pyramid(seen)
+                    seen = predictor.pyramid(pixels.flip(-1) if mirrored else pixels)
+                    views[mirrored] = predictor.settle(seen, self.words[mirrored])
                 noise = DrawNoise(config.seed, draws, place)
                 logits = predictor.draw(
                     views[mirrored], self.words[mirrored], len(draws), noise

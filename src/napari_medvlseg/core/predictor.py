@@ -154,6 +154,17 @@ class Predictor:
             known = self._pyramids.put(f"{key} {tuple(pixels.shape)}", features)
         return known
 
+    def settle(
+        self, pyramid: ImageFeatures, words: tuple[Tensor, Tensor]
+    ) -> ImageFeatures:
+        """Return a picture's features with all of a prompt that no draw changes.
+
+        Computed in float32, as all that is computed once.
+        """
+        with torch.inference_mode():
+            settled: ImageFeatures = self.network.settle(pyramid, *words)
+            return settled.light() if self.precision == "bfloat16" else settled
+
     def draw(
         self,
         pyramid: ImageFeatures,
@@ -161,7 +172,17 @@ class Predictor:
         count: int,
         noise: NoiseSource,
     ) -> Tensor:
-        """Return the logits of several draws on the grid of the input, (S, h, w)."""
+        """Return the logits of several draws on the grid of the input, (S, h, w).
+
+        Parameters
+        ----------
+        pyramid : ImageFeatures
+            Of `pyramid`, or of `settle` with the same words, which is quicker.
+        words : (1, L, D), (1, L)
+        count : int
+            Draws, S.
+        noise : NoiseSource
+        """
         vectors, mask = words
         with torch.inference_mode():
             with self._autocast():

@@ -142,6 +142,36 @@ def test_a_run_starts_with_the_noise_that_is_asked_for(
         torch.testing.assert_close(found, torch.full_like(found, 0.5))
 
 
+def test_a_run_keeps_the_noise_of_its_start_unless_told(
+    tiny_set: Path, finished: Path, tmp_path: Path
+) -> None:
+    """The checkpoint and its bundle have the factors of the start, or those told."""
+    start = tmp_path / "start"
+    export_bundle(finished, start, noise={"words_noise": (2.0, 3.0, 4.0)})
+    config = replace(CONFIG, start=str(start), epochs=1, words_noise=(0.0, 5.0, 0.0))
+    assert len(list(train_steps(tiny_set, tmp_path / "run", config))) == 2
+    export_bundle(tmp_path / "run", tmp_path / "mine")
+    network = model_card(str(tmp_path / "mine")).network["config"]
+    assert network["words_noise"] == [2.0, 5.0, 4.0]
+    assert network["pixels_noise"] == [1.0, 1.0, 1.0]
+    fresh = torch.load(finished / CHECKPOINT, weights_only=True)["network"]
+    assert fresh["words_noise"] == (1.0, 1.0, 1.0)
+
+
+def test_only_a_network_of_its_kind_is_a_start(tiny_set: Path, tmp_path: Path) -> None:
+    config = replace(CONFIG, start="hippocampus-3d")
+    with pytest.raises(CheckpointError, match="of the preset compact to start from"):
+        next(train_steps(tiny_set, tmp_path, config))
+
+
+def test_wrong_factors_of_the_noise_are_refused(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="pixels_noise must be 3 numbers of 0 or more"):
+        replace(CONFIG, pixels_noise=(1.0, -1.0, 1.0))
+    with pytest.raises(CheckpointError, match=r"got 1\.0"):
+        export_bundle(finished, tmp_path / "mine", noise={"words_noise": (1.0,)})
+    assert not (tmp_path / "mine").exists()
+
+
 def test_a_deviation_below_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="noise_deviation must be 0 or more, got -1"):
         replace(CONFIG, noise_deviation=-1.0)

@@ -19,10 +19,16 @@ from torch.nn import functional
 
 from napari_medvlseg.core.backbones.efficientnet import CHANNELS, efficientnet_lite0
 from napari_medvlseg.core.backbones.minilm import TEXT_DIM
+from napari_medvlseg.core.config import check_noise
 from napari_medvlseg.core.models.fusion import BiFusion, position_features
+from napari_medvlseg.core.models.probabilistic_attention import zero_noise
 
 if TYPE_CHECKING:
-    from napari_medvlseg.core.models.probabilistic_attention import NoiseSource
+    from napari_medvlseg.core.models.probabilistic_attention import (
+        Gathered,
+        NoiseSource,
+        Prepared,
+    )
 
 POSITION_BANDS = 4
 FUSED_LEVELS = (4, 3, 2)
@@ -47,6 +53,17 @@ class CompactConfig:
     """How draws differ: ``token`` is MedCLIPSeg's, ``shared`` ours."""
     dropout: float = 0.1
     """Of the values, if that is how draws differ."""
+    pixels_noise: tuple[float, ...] = (1.0, 1.0, 1.0)
+    """Factors of the noise of the pixels' values, which the words attend to, at the
+    strides 32, 16 and 8."""
+    words_noise: tuple[float, ...] = (1.0, 1.0, 1.0)
+    """The same of the words' values, which the pixels attend to."""
+
+    def __post_init__(self) -> None:
+        for name in ("pixels_noise", "words_noise"):
+            factors = tuple(getattr(self, name))  # a list in JSON
+            check_noise(name, factors)
+            object.__setattr__(self, name, factors)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields for a JSON file."""
@@ -90,6 +107,41 @@ class Pyramid(NamedTuple):
         if draws == 1:
             return self
         return Pyramid(tuple(torch.cat([x] * draws) for x in self.levels))
+
+
+class Settled(NamedTuple):
+    """A picture asked about: all of it that no draw changes, finest level first."""
+
+    levels: tuple[Tensor, ...]
+    """Of the pyramid."""
+    place: Tensor
+    """What the words alone say about places, (B, 4 bands)."""
+    pixels: Tensor
+    """(B, D, h, w), after the stages that are done."""
+    words: Tensor
+    """(B, L, D)"""
+    done: int
+    """Stages without noise."""
+    fused: Prepared | Gathered | None
+    """Of the next stage, if only the words' values are noisy there."""
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the network's input in pixels."""
+        return Pyramid(self.levels).input_size
+
+    def expand(self, batch: int) -> Settled:
+        """Repeat one picture for a batch of draws without copying it."""
+        place, pixels, words = (
+            x.expand(batch, *x.shape[1:]) for x in (self.place, self.pixels, self.words)
+        )
+        fused = None if self.fused is None else self.fused.expand(batch)
+        levels = Pyramid(self.levels).expand(batch).levels
+        return Settled(levels, place, pixels, words, self.done, fused)
+
+    def light(self) -> Settled:
+        """Keep all as it is: the levels that it came of are light already."""
+        return self
 
 
 class CompactOutput(NamedTuple):
@@ -149,8 +201,11 @@ class Compact(nn.Module):
                 uncertainty_penalty=self.config.uncertainty_penalty,
                 noise_form=self.config.noise_form,
                 dropout=self.config.dropout,
+                noise_scales=scales,
             )
-            for _ in FUSED_LEVELS
+            for scales in zip(
+                self.config.pixels_noise, self.config.words_noise, strict=True
+            )
         )
         self.reduce = nn.ModuleList(
             nn.Conv2d(a, b, 1) for a, b in ((dim, widths[1]), (widths[1], widths[0]))
@@ -202,10 +257,8 @@ class Compact(nn.Module):
         words: Tensor = self.word(hidden)
         return words
 
-    def draw(
-        self, pyramid: Pyramid, words: Tensor, word_mask: Tensor, noise: NoiseSource
-    ) -> CompactOutput:
-        """Return one opinion for each entry of the batch.
+    def settle(self, pyramid: Pyramid, words: Tensor, word_mask: Tensor) -> Settled:
+        """Go as far as no noise comes in: `draw` goes on from there.
 
         Parameters
         ----------
@@ -213,20 +266,56 @@ class Compact(nn.Module):
         words : (B, L, D)
         word_mask : (B, L) bool
             False at padding.
-        noise : callable
-            Called once a cross-attention, in a fixed order.
         """
-        place = self.where(_masked_mean(words, word_mask))  # (B, 4 bands), no noise
-        pixels = torch.zeros_like(pyramid.levels[FUSED_LEVELS[0]])
-        for level, mixer, fusion in zip(
-            FUSED_LEVELS, self.mixer, self.fusion, strict=True
-        ):
-            pixels = _upscale(pixels, pyramid.levels[level]) + pyramid.levels[level]
-            pixels, words = fusion(mixer(pixels), words, word_mask, noise)
+        levels = pyramid.levels
+        place = self.where(_masked_mean(words, word_mask))
+        pixels = torch.zeros_like(levels[FUSED_LEVELS[0]])
+        stages: Any = self.fusion
+        for done, fusion in enumerate(stages):
+            if not fusion.text_to_vision.is_quiet:
+                return Settled(levels, place, pixels, words, done, None)
+            entering = self._entering(pixels, levels, done)
+            prepared, words = fusion.look(entering, words, word_mask, zero_noise)
+            if not fusion.vision_to_text.is_quiet:
+                fused = fusion.vision_to_text.gather(prepared)
+                return Settled(levels, place, pixels, words, done, fused)
+            pixels = fusion.see(prepared, entering.shape[-2:], zero_noise)
+        return Settled(levels, place, pixels, words, len(self.fusion), None)
+
+    def draw(
+        self,
+        image: Pyramid | Settled,
+        words: Tensor,
+        word_mask: Tensor,
+        noise: NoiseSource,
+    ) -> CompactOutput:
+        """Return one opinion for each entry of the batch.
+
+        Parameters
+        ----------
+        image : levels of (B, ., ., .)
+            Or what is settled of them and these words.
+        words : (B, L, D)
+        word_mask : (B, L) bool
+            False at padding.
+        noise : callable
+            Called once a cross-attention that has noise, in a fixed order.
+        """
+        if isinstance(image, Pyramid):
+            image = self.settle(image, words, word_mask)
+        pixels, words, fused = image.pixels, image.words, image.fused
+        for stage in range(image.done, len(FUSED_LEVELS)):
+            fusion: Any = self.fusion[stage]
+            if fused is not None:
+                size = image.levels[FUSED_LEVELS[stage]].shape[-2:]
+                pixels, fused = fusion.see(fused, size, noise), None
+                continue
+            entering = self._entering(pixels, image.levels, stage)
+            pixels, words = fusion(entering, words, word_mask, noise)
         summary = _masked_mean(self.mask_norm(words), word_mask)  # (B, D)
         vector = self.mask_head(summary)  # (B, stride2_dim + 1)
-        logits = self._mask_logits(pixels, pyramid, vector) + _place_logits(
-            place, pyramid.levels[0].shape[-2:]
+        logits = self._mask_logits(pixels, image.levels, vector) + _place_logits(
+            image.place, image.levels[0].shape[-2:]
         )
         seen = self.to_vision_embedding(pixels.mean(dim=(-2, -1)))
         said = self.to_text_embedding(summary)
@@ -236,10 +325,20 @@ class Compact(nn.Module):
             functional.normalize(said, dim=-1),
         )
 
-    def _mask_logits(self, pixels: Tensor, pyramid: Pyramid, vector: Tensor) -> Tensor:
+    def _entering(
+        self, pixels: Tensor, levels: tuple[Tensor, ...], stage: int
+    ) -> Tensor:
+        """Return what enters a fusion: the coarser pixels upon its level."""
+        level = levels[FUSED_LEVELS[stage]]
+        mixed: Tensor = self.mixer[stage](_upscale(pixels, level) + level)
+        return mixed
+
+    def _mask_logits(
+        self, pixels: Tensor, levels: tuple[Tensor, ...], vector: Tensor
+    ) -> Tensor:
         """Climb to stride 2 and compare every pixel with the words' vector."""
         for level, reduce, refine in zip((1, 0), self.reduce, self.refine, strict=True):
-            skip = pyramid.levels[level]
+            skip = levels[level]
             pixels = refine(_upscale(reduce(pixels), skip) + skip)
         weight, bias = vector[:, :-1], vector[:, -1]
         logits = torch.einsum("bchw,bc->bhw", pixels, weight)

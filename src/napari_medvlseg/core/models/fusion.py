@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_medvlseg.core.models.probabilistic_attention import (
+    Gathered,
     NoiseSource,
+    Prepared,
     ProbabilisticCrossAttention,
 )
 
@@ -54,7 +56,15 @@ class SelfAttention(nn.Module):
 
 
 class BiFusion(nn.Module):
-    """Let the words look at the pixels, then the pixels at the updated words."""
+    """Let the words look at the pixels, then the pixels at the updated words.
+
+    Parameters
+    ----------
+    dim, heads, uncertainty_penalty, noise_form, dropout
+        Of `ProbabilisticCrossAttention`.
+    noise_scales : two floats
+        Factors of the noise of the pixels' and of the words' values.
+    """
 
     def __init__(
         self,
@@ -64,6 +74,7 @@ class BiFusion(nn.Module):
         uncertainty_penalty: float,
         noise_form: str = "token",
         dropout: float = 0.1,
+        noise_scales: tuple[float, float] = (1.0, 1.0),
     ) -> None:
         super().__init__()
         gaussian = partial(
@@ -80,18 +91,28 @@ class BiFusion(nn.Module):
         self.text_self = SelfAttention(dim, heads)
         self.norm_vision = nn.LayerNorm(dim)
         self.norm_text = nn.LayerNorm(dim)
-        self.text_to_vision = gaussian()
+        self.text_to_vision = gaussian(noise_scale=noise_scales[0])
         self.norm_mlp = nn.LayerNorm(dim)
         self.mlp = nn.Sequential(
             nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim)
         )
         self.norm_updated_text = nn.LayerNorm(dim)
-        self.vision_to_text = gaussian()
+        self.vision_to_text = gaussian(noise_scale=noise_scales[1])
 
     def forward(
         self, pixels: Tensor, words: Tensor, word_mask: Tensor, noise: NoiseSource
     ) -> tuple[Tensor, Tensor]:
         """Return updated pixels (B, D, H, W) and words (B, L, D)."""
+        prepared, text = self.look(pixels, words, word_mask, noise)
+        return self.see(prepared, pixels.shape[-2:], noise), text
+
+    def look(
+        self, pixels: Tensor, words: Tensor, word_mask: Tensor, noise: NoiseSource
+    ) -> tuple[Prepared, Tensor]:
+        """Return what the pixels see the words through, and the updated words.
+
+        No noise but that of the pixels' values is in it.
+        """
         vision = pixels.flatten(2).transpose(1, 2)  # (B, T, D)
         vision = self._mix_pixels(vision, pixels)
         text = self.norm_text_self(words)
@@ -99,14 +120,21 @@ class BiFusion(nn.Module):
         seen = self.norm_vision(vision)
         text = self.text_to_vision(self.norm_text(text), seen, noise, residual=text)
         text = text + self.mlp(self.norm_mlp(text))  # (B, L, D)
-        vision = self.vision_to_text(
+        prepared = self.vision_to_text.prepare(
             seen,
             self.norm_updated_text(text),
-            noise,
             residual=vision,
             context_mask=word_mask,
         )
-        return vision.transpose(1, 2).reshape(pixels.shape), text
+        return prepared, text
+
+    def see(
+        self, prepared: Prepared | Gathered, size: torch.Size, noise: NoiseSource
+    ) -> Tensor:
+        """Return the pixels (B, D, H, W) of a draw, with the noise of the words."""
+        vision = self.vision_to_text.attend(prepared, noise)
+        seen: Tensor = vision.transpose(1, 2).unflatten(2, size)
+        return seen
 
     def _mix_pixels(self, vision: Tensor, pixels: Tensor) -> Tensor:
         """Add self-attention over pooled keys; `vision` is `pixels` as a sequence."""

@@ -40,6 +40,10 @@ class Prepared(NamedTuple):
     kept: Tensor
     """What the gate mixes with, (B, Q, D)."""
 
+    def expand(self, batch: int) -> Prepared:
+        """Repeat what was prepared once for a batch of draws without copying it."""
+        return Prepared(*(x.expand(batch, *x.shape[1:]) for x in self))
+
 
 class Gathered(NamedTuple):
     """The same with the values already weighed, so that no draw sees a token."""
@@ -48,6 +52,10 @@ class Gathered(NamedTuple):
     deviation: Tensor
     """Of the weighed values, (B, Q, D) each."""
     kept: Tensor
+
+    def expand(self, batch: int) -> Gathered:
+        """Repeat what was gathered once for a batch of draws without copying it."""
+        return Gathered(*(x.expand(batch, *x.shape[1:]) for x in self))
 
 
 class ProbabilisticCrossAttention(nn.Module):
@@ -73,6 +81,9 @@ class ProbabilisticCrossAttention(nn.Module):
         with). ``none``: not at all.
     dropout : float
         The probability with which ``dropout`` does that.
+    noise_scale : float
+        Factor of the values' standard deviations as they are drawn; 1 is the paper's
+        form.
 
     References
     ----------
@@ -87,12 +98,17 @@ class ProbabilisticCrossAttention(nn.Module):
         uncertainty_penalty: float = 2.35,
         noise_form: str = "token",
         dropout: float = 0.1,
+        noise_scale: float = 1.0,
     ) -> None:
         super().__init__()
         if noise_form not in NOISE_FORMS:
             msg = f"expected one of {', '.join(NOISE_FORMS)}, got {noise_form!r}"
             raise ValueError(msg)
+        if not 0 <= noise_scale < math.inf:
+            msg = f"expected a noise_scale of 0 or more, got {noise_scale!r}"
+            raise ValueError(msg)
         self.noise_form = noise_form
+        self.noise_scale = noise_scale
         self.dropout = dropout
         self.heads = heads
         self.uncertainty_penalty = uncertainty_penalty
@@ -117,6 +133,11 @@ class ProbabilisticCrossAttention(nn.Module):
         raw = math.log(math.expm1(deviation**2))  # softplus, undone
         bias = self.to_value.bias
         nn.init.constant_(bias[len(bias) // 2 :], raw)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no draw moves the values, so that no noise is asked for."""
+        return self.noise_form == "none" or self.noise_scale == 0
 
     def forward(
         self,
@@ -184,7 +205,7 @@ class ProbabilisticCrossAttention(nn.Module):
         if self.noise_form == "token":
             return prepared
         weight, kept = prepared.weight, prepared.kept
-        deviation = prepared.variance.sqrt()
+        deviation = self._deviation(prepared)
         return Gathered(
             self._weighted(weight, prepared.mean),
             self._weighted(weight, deviation),
@@ -196,12 +217,16 @@ class ProbabilisticCrossAttention(nn.Module):
         if isinstance(prepared, Gathered):
             attended = self._values(prepared.mean, prepared.deviation, noise)
         else:
-            deviation = prepared.variance.sqrt()
-            value = self._values(prepared.mean, deviation, noise)
+            value = self._values(prepared.mean, self._deviation(prepared), noise)
             attended = self._weighted(prepared.weight, value)
         gate = self.gate.sigmoid()
         mixed: Tensor = gate * self.to_output(attended) + (1 - gate) * prepared.kept
         return mixed
+
+    def _deviation(self, prepared: Prepared) -> Tensor:
+        """Return how far one standard deviation of the noise moves values."""
+        deviation = prepared.variance.sqrt()
+        return deviation if self.noise_scale == 1 else self.noise_scale * deviation
 
     def _weighted(self, weight: Tensor, value: Tensor) -> Tensor:
         """Return weighted means of the values (B, K, D), (B, Q, D)."""
@@ -210,7 +235,7 @@ class ProbabilisticCrossAttention(nn.Module):
 
     def _values(self, mean: Tensor, deviation: Tensor, noise: NoiseSource) -> Tensor:
         """Return the values of a draw, (B, K, D) (equations 9 and 10)."""
-        if self.noise_form == "none":
+        if self.is_quiet:
             return mean
         batch, tokens, dim = mean.shape
         shape = (batch, tokens if self.noise_form == "token" else 1, dim)

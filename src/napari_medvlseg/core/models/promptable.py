@@ -102,6 +102,13 @@ class PromptableNetwork(Protocol):
         """Return where the word pieces are no padding, (B, L)."""
         ...
 
+    def settle(self, image: Any, words: Tensor, mask: Tensor, /) -> ImageFeatures:
+        """Return an image's features with all of a prompt that no draw changes.
+
+        `draw` takes them instead of the image's own, with the same words.
+        """
+        ...
+
     def draw(
         self, image: Any, words: Tensor, mask: Tensor, noise: NoiseSource, /
     ) -> Drawn:

@@ -6,6 +6,8 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from napari_medvlseg.core.config import check_noise
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
@@ -62,6 +64,11 @@ class TrainConfig:
     """Standard deviation of the values' noise at first, where the values' own is 1; 0
     is what the form has: 0.2 if shared, else the paper's 0.83. With --start the
     weights tell."""
+    pixels_noise: tuple[float, ...] = (0.0, 0.0, 0.0)
+    """Factors of the noise of the pixels' values at the strides 32, 16 and 8; 0 keeps
+    that of --start, or is 1."""
+    words_noise: tuple[float, ...] = (0.0, 0.0, 0.0)
+    """The same of the words' values."""
     dropout: float = 0.1
     """Of the values, if that is how draws differ."""
     draws: tuple[int, ...] = (0, 0, 0, 0, 2)
@@ -100,6 +107,8 @@ class TrainConfig:
         if not 0 <= self.noise_deviation < math.inf:
             msg = f"noise_deviation must be 0 or more, got {self.noise_deviation}"
             raise ValueError(msg)
+        check_noise("pixels_noise", self.pixels_noise)
+        check_noise("words_noise", self.words_noise)
         if self.precision not in ("bfloat16", "float32"):
             msg = f"precision must be bfloat16 or float32, got {self.precision!r}"
             raise ValueError(msg)

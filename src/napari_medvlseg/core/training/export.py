@@ -77,6 +77,7 @@ def export_bundle(
     folder: Path,
     figures: Mapping[str, Any] | None = None,
     blend: Blend | None = None,
+    noise: Mapping[str, tuple[float, ...]] | None = None,
 ) -> None:
     """Write the averaged weights of a run, in half precision, as a bundle.
 
@@ -90,11 +91,15 @@ def export_bundle(
         Of `medvlseg evaluate`, for ``figures.json`` and the card.
     blend : Blend, optional
         What to average the run's weights with.
+    noise : mapping, optional
+        ``pixels_noise`` or ``words_noise`` of `CompactConfig`, where the bundle's are
+        to be others than the run's.
 
     Raises
     ------
     CheckpointError
-        If the run has no checkpoint, or cannot be blended with that bundle.
+        If the run has no checkpoint, or cannot be blended with that bundle, or a
+        factor of the noise is below 0.
     OutputError
         If the disk refuses.
     """
@@ -104,9 +109,7 @@ def export_bundle(
         raise CheckpointError(msg)
     state = torch.load(path, map_location="cpu", weights_only=True)
     settings = state["config"]
-    network = Compact(
-        CompactConfig(noise_form=settings["noise_form"], dropout=settings["dropout"])
-    )
+    network = _network({**state["network"], **(noise or {})})
     told: dict[str, Any] = {**settings, "steps": state["step"]}
     if blend is None:
         network.load_state_dict(state["average"])
@@ -128,6 +131,14 @@ def export_bundle(
         figures=measured,
         more={NAMES: name_book().to_bytes()},
     )
+
+
+def _network(config: Mapping[str, Any]) -> Compact:
+    """Return the network of a configuration, without its weights."""
+    try:
+        return Compact(CompactConfig(**config))
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def name_book() -> NameBook:

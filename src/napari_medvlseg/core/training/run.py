@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from napari_medvlseg.core.backbones.efficientnet import load_imagenet_weights
 from napari_medvlseg.core.backbones.minilm import MiniLM, find_minilm
 from napari_medvlseg.core.bundle import model_card
 from napari_medvlseg.core.datasets import find_sets, splits_of
-from napari_medvlseg.core.errors import DatasetError
+from napari_medvlseg.core.errors import CheckpointError, DatasetError
 from napari_medvlseg.core.models.build import build_network
 from napari_medvlseg.core.models.compact import Compact, CompactConfig
 from napari_medvlseg.core.models.probabilistic_attention import (
@@ -111,17 +111,7 @@ class _Run(TrainingLoop):
         self.steps_per_epoch = self.plans.steps_per_epoch
         self.total_steps = self.plans.total_steps
         self.text = _TextCache(self.device)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(config.seed)
-            network = CompactConfig(
-                noise_form=config.noise_form, dropout=config.dropout
-            )
-            model = Compact(network)
-        if config.noise_deviation:
-            _start_noise(model, config.noise_deviation)
-        load_imagenet_weights(model.encoder)
-        if config.start:
-            model.load_state_dict(_weights_of(config.start))
+        model = _first_model(config)
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model).requires_grad_(requires_grad=False)
         self.left_out = leave_out_blocks(self.model.encoder, config.encoder_drop)
@@ -254,6 +244,10 @@ class _Run(TrainingLoop):
             "schedule": self.schedule,
         }
 
+    def facts(self) -> Mapping[str, Any]:
+        """Return the network's configuration."""
+        return {"network": self.model.config.to_dict()}
+
 
 class _TextCache:
     """Word vectors by prompt: the text encoder is frozen."""
@@ -303,6 +297,33 @@ def _load(data: Path) -> tuple[list[Sample], dict[str, list[Sample]]]:
     return train, validation
 
 
+def _first_model(config: TrainConfig) -> Compact:
+    """Return the network as it is before the first step."""
+    start = _started_from(config.start) if config.start else None
+    known = CompactConfig() if start is None else start.config
+    network = CompactConfig(
+        noise_form=config.noise_form,
+        dropout=config.dropout,
+        pixels_noise=_factors(config.pixels_noise, known.pixels_noise),
+        words_noise=_factors(config.words_noise, known.words_noise),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.seed)
+        model = Compact(network)
+    if start is not None:
+        model.load_state_dict(start.state_dict())
+        return model
+    if config.noise_deviation:
+        _start_noise(model, config.noise_deviation)
+    load_imagenet_weights(model.encoder)
+    return model
+
+
+def _factors(asked: tuple[float, ...], known: tuple[float, ...]) -> tuple[float, ...]:
+    """Return factors of the noise: those asked for, or where they are 0 the known."""
+    return tuple(new or old for new, old in zip(asked, known, strict=True))
+
+
 def _start_noise(model: Compact, deviation: float) -> None:
     """Set the standard deviation of all values of an untrained network."""
     for module in model.modules():
@@ -344,6 +365,13 @@ def _train_mode(model: Compact) -> None:
         part.requires_grad_(requires_grad=False).eval()
 
 
-def _weights_of(bundle: str) -> dict[str, Tensor]:
-    """Return the weights of a bundle."""
-    return build_network(model_card(bundle)).state_dict()
+def _started_from(bundle: str) -> Compact:
+    """Return the network of a bundle to start from."""
+    card = model_card(bundle)
+    if card.network.get("architecture") != "compact":
+        msg = (
+            f"expected a model of the preset compact to start from, got "
+            f"{card.model_id}; name another, or the preset that it was made with"
+        )
+        raise CheckpointError(msg)
+    return cast("Compact", build_network(card))
