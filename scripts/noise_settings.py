@@ -68,7 +68,7 @@ class Setting:
 
 
 SETTINGS = {
-    "bundled": Setting(label="the bundled weights as they are", trained=False),
+    "bundled": Setting(label="the bundled weights, noise as learnt", trained=False),
     "bundled-none": Setting(label="the same, one pass", form="none", trained=False),
     "bundled-4": Setting(label="the same, noise times 4", trained=False, scale=4.0),
     "bundled-10": Setting(label="the same, noise times 10", trained=False, scale=10.0),

@@ -3,9 +3,10 @@
     python scripts/results.py RESULTS
 
 RESULTS holds ``original.json``, ``class_name.json`` and so on, one file a prompt
-design with all sets in it, and ``noise.json``, ``twin.json``, ``flips.json`` and
-``dropout.json``: models that were trained alike but for how their draws differ, on the
-original prompts. What is absent is left out. The tables
+design with all sets in it, and on the original prompts ``one_pass.json`` and
+``mirrored.json``, the same weights without noise, and ``twin.json``, ``flips.json``,
+``dropout.json``, ``noise_words.json`` and ``noise.json``: models that were trained
+alike but for how their draws differ. What is absent is left out. The tables
 replace what stands between ``<!-- table: NAME -->`` and ``<!-- end -->`` in the page;
 ``--only accuracy,surface,counts,reliability`` is what ``original.json`` alone can tell.
 """
@@ -36,11 +37,26 @@ IMAGES = ROOT / "docs" / "images"
 OUT_OF_DOMAIN = "BUSBRA"
 WORDINGS = ("class_name", "underdescriptive", "missing_location", "held_out")
 METHODS = {
-    "noise": "noise, 30 draws",
+    "one_pass": "bundled weights, one pass",
+    "mirrored": "bundled weights, mirrored pair",
+    "original": "bundled weights, 30 draws",
     "twin": "twin, one pass",
     "flips": "twin, mirrored pair",
     "dropout": "dropout, 30 draws",
+    "noise_words": "noise of words' values, 30 draws",
+    "noise": "noise of all values, 30 draws",
 }
+JUDGED = {
+    "DSC": 3,
+    "Brier, union": 3,
+    "Brier, image": 4,
+    "ECE, union": 3,
+    "entropy": 3,
+    "mutual information": 3,
+    "share of MI": 3,
+    "ranking of pictures": 3,
+}
+"""Figures that methods are compared by, and their digits."""
 UNCERTAINTIES = ("predictive_entropy", "mutual_information")
 Results = dict[str, dict[str, dict[str, Any]]]
 
@@ -62,6 +78,7 @@ def main() -> None:
         "domains": _domains(results),
         "reliability": _reliability(results),
         "methods": _methods(results),
+        "methods_by_set": _methods_by_set(results),
         "doubt": _doubt(results),
     }
     only = options.only.split(",") if options.only else [*tables]
@@ -211,32 +228,54 @@ def _reliability(results: Results) -> list[str]:
 
 
 def _methods(results: Results) -> list[str]:
-    """Ours beside the twin, flips and dropout, a row a set and method."""
+    """In and out of domain, a row a method: those that have all sets."""
+    rows = []
+    for method, label in METHODS.items():
+        told = {name: _judged(entry) for name, entry in results.get(method, {}).items()}
+        if told.keys() != results["original"].keys():
+            continue
+        outside = told.pop(OUT_OF_DOMAIN)
+        inside = (_mean(column) for column in zip(*told.values(), strict=True))
+        pairs = zip(inside, outside, JUDGED.values(), strict=True)
+        cells = (
+            " / ".join(_number(x, digits) for x in (i, o)) for i, o, digits in pairs
+        )
+        rows.append((label, *cells))
+    return markdown(("method", *JUDGED), rows)
+
+
+def _methods_by_set(results: Results) -> list[str]:
+    """Return the same, a row a set and method."""
     rows = []
     for name in results["original"]:
         for method, label in METHODS.items():
             entry = results.get(method, {}).get(name)
-            if entry is None:
-                continue
-            told = entry["reliability"]
-            rows.append(
-                (
-                    name,
-                    label,
-                    _number(entry["dsc"]["mean"]),
-                    _number(told["brier"]["union"]),
-                    _number(told["brier"]["image"], 4),
-                    _number(told["ece"]["union"]),
-                    _number(told["spearman"]["predictive_entropy"]["pixels"]),
-                    _number(told["spearman"]["mutual_information"]["pixels"]),
-                    _number(told["ranking"]),
-                )
-            )
-    header = (
-        *("set", "method", "DSC", "Brier, union", "Brier, image", "ECE, union"),
-        *("entropy", "mutual information", "ranking of pictures"),
-    )
-    return markdown(header, rows)
+            if entry is not None:
+                pairs = zip(_judged(entry), JUDGED.values(), strict=True)
+                rows.append((name, label, *(_number(*pair) for pair in pairs)))
+    return markdown(("set", "method", *JUDGED), rows)
+
+
+def _judged(entry: dict[str, Any]) -> list[float | None]:
+    """Return the figures of `JUDGED` of one set."""
+    told = entry["reliability"]
+    spearman = told["spearman"]
+    return [
+        entry["dsc"]["mean"],
+        told["brier"]["union"],
+        told["brier"]["image"],
+        told["ece"]["union"],
+        spearman["predictive_entropy"]["pixels"],
+        spearman["mutual_information"]["pixels"],
+        told["mutual_information_share"],
+        told["ranking"],
+    ]
+
+
+def _mean(values: tuple[float | None, ...]) -> float | None:
+    """Return the mean, or None if one is not known."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
 
 
 def _doubt(results: Results) -> list[str]:

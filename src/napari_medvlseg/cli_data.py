@@ -202,6 +202,7 @@ def _evaluate_set(
         "device": str(predictor.device),
         "precision": predictor.precision,
         "weights_sha256": predictor.card.sha256,
+        "network_sha256": predictor.card.network_sha256,
         "domain": domain_of(name, options.out_of_domain, predictor.card.trained_on),
     }
     return summarise(results, facts), results

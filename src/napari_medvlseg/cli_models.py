@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_medvlseg.cli_options import UsageError, path_of, segment_config
 from napari_medvlseg.cli_terminal import last_result, progress, say, show_table, tell
+from napari_medvlseg.core.config import check_noise
 from napari_medvlseg.core.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -127,8 +128,10 @@ def run_export(options: argparse.Namespace) -> int:
     elif blend is None and not noise:
         export_medclipseg(run, options.output, figures)
     else:
-        flag = "--blend" if blend else "--pixels-noise and --words-noise"
-        msg = f"{run}: {flag}: only for runs of --preset compact; leave it out"
+        msg = (
+            f"{run}: --blend, --pixels-noise and --words-noise: only for runs of "
+            "--preset compact; leave them out"
+        )
         raise UsageError(msg)
     say(f"bundle written to {options.output}; use it with --model {options.output}")
     return 0
@@ -137,7 +140,13 @@ def run_export(options: argparse.Namespace) -> int:
 def _noise(options: argparse.Namespace) -> dict[str, tuple[float, ...]]:
     """Return the factors of the noise that were given."""
     given = {name: getattr(options, name) for name in ("pixels_noise", "words_noise")}
-    return {name: value for name, value in given.items() if value is not None}
+    noise = {name: value for name, value in given.items() if value is not None}
+    for name, factors in noise.items():
+        try:
+            check_noise(f"--{name.replace('_', '-')}", factors)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+    return noise
 
 
 def _export_volumes(run: Path, options: argparse.Namespace) -> int:

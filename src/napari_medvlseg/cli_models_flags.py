@@ -117,7 +117,8 @@ def _export(actions: Any, command: Callable[..., Any]) -> None:
     export.add_argument(
         "--blend",
         metavar="MODEL",
-        help="Of a run: average its weights with a model's, the one it started from",
+        help="Of a run: average its weights with a model's, the one it started from; "
+        "the noise stays the run's",
     )
     export.add_argument(
         "--share",

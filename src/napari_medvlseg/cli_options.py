@@ -91,7 +91,7 @@ def add_flags(
         group.add_argument(
             flag,
             dest=field.name,
-            type=_reader_of(default),
+            type=_reader_of(default, field),
             choices=CHOICES.get(field.name),
             default=argparse.SUPPRESS,
             metavar=None if field.name in CHOICES else _metavar_of(default),
@@ -268,10 +268,10 @@ def _in_words(docstring: str, config: type[Any]) -> str:
     return re.sub(r"`(\w+)`", value, docstring).replace("%", "%%")
 
 
-def _reader_of(default: object) -> Callable[[str], object]:
+def _reader_of(default: object, field: Field[Any]) -> Callable[[str], object]:
     """Return what turns a flag's text into a field's value."""
     if isinstance(default, tuple):
-        decimal = any(isinstance(item, float) for item in default)
+        decimal = "float" in str(field.type)  # an empty default does not tell
         return read_decimals if decimal else _read_numbers
     if isinstance(default, dict):
         return _read_shares

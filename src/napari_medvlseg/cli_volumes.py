@@ -218,6 +218,7 @@ def _facts(
         "device": str(predictor.device),
         "precision": predictor.precision,
         "weights_sha256": predictor.card.sha256,
+        "network_sha256": predictor.card.network_sha256,
         "nsd_tolerance": TOLERANCE,
         "exclusive": predictor.spec.exclusive,
     }

@@ -157,6 +157,43 @@ def test_what_is_settled_once_changes_no_draw(
     assert torch.allclose(*draw(settled)[:2], atol=1e-4) == (calls == 0)
 
 
+def test_factors_and_noise_are_the_same_thing(network: Compact) -> None:
+    """The bundled factors equal, at factors of 1, silence but for the sixth call."""
+    config = CompactConfig(pixels_noise=(0, 0, 0), words_noise=(0, 0, 15))
+    ours = Compact(config).eval().requires_grad_(requires_grad=False)
+    ours.load_state_dict(network.state_dict())
+    generator = torch.Generator().manual_seed(9)
+    pyramid = network.encode_image(torch.randn(1, 3, 64, 64, generator=generator))
+    words = network.encode_words(torch.randn(1, 6, 384, generator=generator))
+    mask = torch.ones(1, 6, dtype=torch.bool)
+    epsilon = torch.randn(1, 6, 128, generator=generator)
+    calls: list[tuple[int, ...]] = []
+
+    def sixth(shape: tuple[int, ...]) -> torch.Tensor:
+        calls.append(shape)
+        return 15 * epsilon if len(calls) == 6 else torch.zeros(shape)
+
+    expected = network.draw(pyramid, words, mask, sixth).logits
+    assert len(calls) == 6
+    found = ours.draw(pyramid, words, mask, lambda _: epsilon).logits
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-5)
+    still = network.draw(pyramid, words, mask, zero_noise).logits
+    assert not torch.allclose(found, still, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("config", "samples"),
+    [
+        (CompactConfig(), True),
+        (CompactConfig(noise_form="none"), False),
+        (CompactConfig(pixels_noise=(0, 0, 0), words_noise=(0, 0, 0)), False),
+        (CompactConfig(pixels_noise=(0, 0, 0), words_noise=(0, 0, 0.5)), True),
+    ],
+)
+def test_it_knows_whether_draws_differ(config: CompactConfig, *, samples: bool) -> None:
+    assert Compact(config).samples == samples
+
+
 def test_the_factors_come_back_from_json() -> None:
     config = CompactConfig(words_noise=(1.0, 2.5, 10.0))
     assert CompactConfig(**json.loads(json.dumps(config.to_dict()))) == config

@@ -14,6 +14,7 @@ import torch
 from napari_medvlseg import segment
 from napari_medvlseg.core.baseline import naive_loop
 from napari_medvlseg.core.config import SegmentConfig
+from napari_medvlseg.core.models.compact import Compact, Settled
 from napari_medvlseg.core.models.probabilistic_attention import zero_noise
 from napari_medvlseg.core.preprocess.pixels import to_network_range
 from napari_medvlseg.core.sampling import DrawNoise, Place
@@ -75,6 +76,30 @@ def test_the_plain_loop_finds_the_same(
         picture, "left polyp", mirroring, num_samples=6, seed=2, batch_size=batch_size
     )
     np.testing.assert_allclose(result.probability[0], plain, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_what_is_settled_once_gives_the_plain_loops_answer(
+    mirroring: Predictor, picture: npt.NDArray[np.uint8], batch_size: int
+) -> None:
+    """Noise at the last attention alone, as large as the bundled model's."""
+    known: Any = mirroring.network
+    factors = {"pixels_noise": (0, 0, 0), "words_noise": (0, 0, 15)}
+    network = Compact(dataclasses.replace(known.config, **factors))
+    network.load_state_dict(known.state_dict())
+    mirroring.network = network.eval().requires_grad_(requires_grad=False)
+    settled = mirroring.settle(
+        mirroring.pyramid(torch.zeros(3, 64, 64)), mirroring.words("left polyp")
+    )
+    assert isinstance(settled, Settled)
+    assert settled.done == 2
+    config = SegmentConfig(num_samples=6, seed=2, precision="float32")
+    plain, _ = naive_loop(mirroring, Image(picture, rgb=True), "left polyp", config)
+    result = segment(
+        picture, "left polyp", mirroring, num_samples=6, seed=2, batch_size=batch_size
+    )
+    np.testing.assert_allclose(result.probability[0], plain, atol=1e-5)
+    assert result.mutual_information.max() > 1e-4
 
 
 def test_a_mirror_image_gets_the_mirrored_answer(

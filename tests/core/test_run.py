@@ -168,6 +168,11 @@ def test_what_a_slice_depends_on_is_in_the_settings(
     same = dataclasses.replace(config, threshold=0.1, smooth_slices=9.0)
     assert run_settings(scan, PROMPTS, predictor, same) == ours
     assert run_settings(scan, PROMPTS[::-1], predictor, config) != ours
+    louder = copy.copy(predictor)  # the same weights, other factors of the noise
+    network = {**predictor.card.network, "config": {"words_noise": [1.0, 1.0, 9.0]}}
+    louder.card = dataclasses.replace(predictor.card, network=network)
+    theirs = run_settings(scan, PROMPTS, louder, config)
+    assert [k for k in ours if ours[k] != theirs[k]] == ["network_sha256"]
 
 
 def test_another_voxel_or_place_is_another_image(scan: Image) -> None:

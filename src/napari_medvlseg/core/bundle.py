@@ -119,6 +119,12 @@ class ModelCard:
     """Of a 3D model, which takes whole volumes; None takes pictures."""
 
     @property
+    def network_sha256(self) -> str:
+        """Of the network's configuration, which decides what the weights answer."""
+        text = json.dumps(self.network, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
     def lack(self) -> str:
         """What has to be copied where to complete the model; empty if nothing."""
         if not self.missing:

@@ -30,6 +30,7 @@ def provenance(card: ModelCard, run: Mapping[str, Any]) -> Mapping[str, Any]:
     return {
         "model": card.model_id,
         "weights_sha256": card.sha256,
+        "network_sha256": card.network_sha256,
         **run,
         "versions": {
             "napari-medvlseg": version("napari-medvlseg"),
@@ -58,6 +59,7 @@ def run_settings(
         "prompts": list(prompts),
         "model": predictor.card.model_id,
         "weights_sha256": predictor.card.sha256,
+        "network_sha256": predictor.card.network_sha256,
         "input": asdict(predictor.card.volume or predictor.card.input),
         "class_texts": texts_of(config, predictor.card),
         "flips": config.flips,

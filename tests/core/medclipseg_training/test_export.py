@@ -108,6 +108,10 @@ def test_evidence_tells_the_uncertainty_in_one_pass(
     assert "uncertainty from the evidence" in said
     assert json.loads(figures.read_text())["samples"] == 1
     medvlseg("models", "export", run, "--output", bundle, "--figures", figures)
+    words = ["models", "export", str(run), "--output", str(tmp_path / "no")]
+    for flags in (["--words-noise", "1,1,2"], ["--blend", "compact"]):
+        assert main([*words, *flags]) == 2
+        assert not (tmp_path / "no").exists()
     predictor = Predictor.load(str(bundle), device="cpu", precision="float32")
     few, many = (
         segment(_picture(), "one polyp", predictor, num_samples=n, seed=n)

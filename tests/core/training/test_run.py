@@ -13,6 +13,7 @@ import torch
 from PIL import Image as Picture
 
 from napari_medvlseg import Predictor, segment
+from napari_medvlseg.cli import main
 from napari_medvlseg.core.bundle import model_card
 from napari_medvlseg.core.errors import CheckpointError, DatasetError, DeviceError
 from napari_medvlseg.core.models.build import build_network
@@ -21,7 +22,7 @@ from napari_medvlseg.core.models.probabilistic_attention import zero_noise
 from napari_medvlseg.core.training.checkpoint import CHECKPOINT
 from napari_medvlseg.core.training.config import TrainConfig
 from napari_medvlseg.core.training.export import Blend, export_bundle
-from napari_medvlseg.core.training.run import train_steps
+from napari_medvlseg.core.training.run import _first_model, train_steps
 from napari_medvlseg.core.training.samples import epoch_order, load_samples
 
 if TYPE_CHECKING:
@@ -147,15 +148,48 @@ def test_a_run_keeps_the_noise_of_its_start_unless_told(
 ) -> None:
     """The checkpoint and its bundle have the factors of the start, or those told."""
     start = tmp_path / "start"
-    export_bundle(finished, start, noise={"words_noise": (2.0, 3.0, 4.0)})
-    config = replace(CONFIG, start=str(start), epochs=1, words_noise=(0.0, 5.0, 0.0))
+    factors = {"pixels_noise": (0.0, 0.0, 3.0), "words_noise": (0.0, 2.0, 4.0)}
+    export_bundle(finished, start, noise=factors)
+    config = replace(
+        CONFIG, start=str(start), epochs=1, draws=(2,), words_noise=(0.0, 0.0, 5.0)
+    )
     assert len(list(train_steps(tiny_set, tmp_path / "run", config))) == 2
     export_bundle(tmp_path / "run", tmp_path / "mine")
     network = model_card(str(tmp_path / "mine")).network["config"]
-    assert network["words_noise"] == [2.0, 5.0, 4.0]
-    assert network["pixels_noise"] == [1.0, 1.0, 1.0]
+    assert network["words_noise"] == [0.0, 0.0, 5.0]
+    assert network["pixels_noise"] == [0.0, 0.0, 3.0]
     fresh = torch.load(finished / CHECKPOINT, weights_only=True)["network"]
     assert fresh["words_noise"] == (1.0, 1.0, 1.0)
+    other = replace(config, noise_form="dropout", words_noise=())  # other draws
+    next(train_steps(tiny_set, tmp_path / "other", replace(other, epochs=1)))
+    assert _first_model(other).config.pixels_noise == (1.0, 1.0, 1.0)
+    assert _first_model(other).config.words_noise == (1.0, 1.0, 1.0)
+
+
+def test_a_run_from_before_the_factors_is_exported(
+    finished: Path, tmp_path: Path
+) -> None:
+    state = torch.load(finished / CHECKPOINT, weights_only=True)
+    del state["network"]
+    torch.save(state, tmp_path / CHECKPOINT)
+    (tmp_path / "config.json").write_bytes((finished / "config.json").read_bytes())
+    bundle = tmp_path / "mine"
+    flags = ("--words-noise", "0,0,2.5", "--pixels-noise", "0,0,0")
+    assert (
+        main(["models", "export", str(tmp_path), "--output", str(bundle), *flags]) == 0
+    )
+    network = model_card(str(bundle)).network["config"]
+    assert (network["noise_form"], network["words_noise"]) == ("shared", [0, 0, 2.5])
+
+
+@pytest.mark.parametrize("factors", ["1", "1,2,3,4", "1,nan,1", "0,inf,0"])
+def test_wrong_factors_of_an_export_are_told(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], factors: str
+) -> None:
+    words = ["models", "export", str(finished), "--output", str(tmp_path / "mine")]
+    assert main([*words, "--words-noise", factors]) == 2
+    assert "--words-noise must be 3 numbers of 0 or more" in capsys.readouterr().err
+    assert not (tmp_path / "mine").exists()
 
 
 def test_only_a_network_of_its_kind_is_a_start(tiny_set: Path, tmp_path: Path) -> None:

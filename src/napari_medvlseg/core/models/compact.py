@@ -243,7 +243,8 @@ class Compact(nn.Module):
     @property
     def samples(self) -> bool:
         """Whether two draws differ."""
-        return self.config.noise_form != "none"
+        factors = (*self.config.pixels_noise, *self.config.words_noise)
+        return self.config.noise_form != "none" and any(factors)
 
     def lighten(self) -> None:
         """Change nothing: autocast sees to draws in bfloat16."""

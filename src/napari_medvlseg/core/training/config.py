@@ -64,10 +64,10 @@ class TrainConfig:
     """Standard deviation of the values' noise at first, where the values' own is 1; 0
     is what the form has: 0.2 if shared, else the paper's 0.83. With --start the
     weights tell."""
-    pixels_noise: tuple[float, ...] = (0.0, 0.0, 0.0)
-    """Factors of the noise of the pixels' values at the strides 32, 16 and 8; 0 keeps
-    that of --start, or is 1."""
-    words_noise: tuple[float, ...] = (0.0, 0.0, 0.0)
+    pixels_noise: tuple[float, ...] = ()
+    """Factors of the noise of the pixels' values at the strides 32, 16 and 8; without,
+    those of --start if its draws differ in the same way, else 1,1,1."""
+    words_noise: tuple[float, ...] = ()
     """The same of the words' values."""
     dropout: float = 0.1
     """Of the values, if that is how draws differ."""
@@ -107,8 +107,9 @@ class TrainConfig:
         if not 0 <= self.noise_deviation < math.inf:
             msg = f"noise_deviation must be 0 or more, got {self.noise_deviation}"
             raise ValueError(msg)
-        check_noise("pixels_noise", self.pixels_noise)
-        check_noise("words_noise", self.words_noise)
+        for name in ("pixels_noise", "words_noise"):
+            if factors := getattr(self, name):
+                check_noise(name, factors)
         if self.precision not in ("bfloat16", "float32"):
             msg = f"precision must be bfloat16 or float32, got {self.precision!r}"
             raise ValueError(msg)

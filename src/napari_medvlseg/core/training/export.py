@@ -109,7 +109,10 @@ def export_bundle(
         raise CheckpointError(msg)
     state = torch.load(path, map_location="cpu", weights_only=True)
     settings = state["config"]
-    network = _network({**state["network"], **(noise or {})})
+    known = state.get("network") or {  # runs of before it was saved
+        name: settings[name] for name in ("noise_form", "dropout")
+    }
+    network = _network({**known, **(noise or {})})
     told: dict[str, Any] = {**settings, "steps": state["step"]}
     if blend is None:
         network.load_state_dict(state["average"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -301,11 +302,13 @@ def _first_model(config: TrainConfig) -> Compact:
     """Return the network as it is before the first step."""
     start = _started_from(config.start) if config.start else None
     known = CompactConfig() if start is None else start.config
-    network = CompactConfig(
+    alike = known if known.noise_form == config.noise_form else CompactConfig()
+    network = replace(
+        known,
         noise_form=config.noise_form,
         dropout=config.dropout,
-        pixels_noise=_factors(config.pixels_noise, known.pixels_noise),
-        words_noise=_factors(config.words_noise, known.words_noise),
+        pixels_noise=config.pixels_noise or alike.pixels_noise,
+        words_noise=config.words_noise or alike.words_noise,
     )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
@@ -317,11 +320,6 @@ def _first_model(config: TrainConfig) -> Compact:
         _start_noise(model, config.noise_deviation)
     load_imagenet_weights(model.encoder)
     return model
-
-
-def _factors(asked: tuple[float, ...], known: tuple[float, ...]) -> tuple[float, ...]:
-    """Return factors of the noise: those asked for, or where they are 0 the known."""
-    return tuple(new or old for new, old in zip(asked, known, strict=True))
 
 
 def _start_noise(model: Compact, deviation: float) -> None:
