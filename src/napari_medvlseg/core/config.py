@@ -27,7 +27,7 @@ NO_FLIPS = "none"
 MAX_SAMPLES = 100
 ADAPTIVE_TOLERANCE = 0.025
 """Of `SegmentConfig.tolerance`, where it is wanted and no other is chosen: the mask's
-DSC to that of 30 samples is at least 0.995 in 58 of 60 pictures (docs/speed.md)."""
+DSC to that of 30 samples is at least 0.995 in 60 of 60 pictures (docs/speed.md)."""
 MAX_SMOOTHING = 100.0
 """Of `SegmentConfig.smooth_slices`, in mm or slices."""
 
