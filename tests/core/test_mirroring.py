@@ -87,7 +87,8 @@ def test_what_is_settled_once_gives_the_plain_loops_answer(
     factors = {"pixels_noise": (0, 0, 0), "words_noise": (0, 0, 15)}
     network = Compact(dataclasses.replace(known.config, **factors))
     network.load_state_dict(known.state_dict())
-    mirroring.network = network.eval().requires_grad_(requires_grad=False)
+    quiet: Any = network.eval().requires_grad_(requires_grad=False)
+    mirroring.network = quiet
     settled = mirroring.settle(
         mirroring.pyramid(torch.zeros(3, 64, 64)), mirroring.words("left polyp")
     )
