@@ -162,8 +162,7 @@ class Predictor:
         Computed in float32, as all that is computed once.
         """
         with torch.inference_mode():
-            settled: ImageFeatures = self.network.settle(pyramid, *words)
-            return settled.light() if self.precision == "bfloat16" else settled
+            return self.network.settle(pyramid, *words)
 
     def draw(
         self,
